@@ -1,0 +1,1 @@
+"""A small bank that shows and tries out django_redislock."""
