@@ -1,0 +1,86 @@
+"""The suite's fixtures: one parameter per Redis, one per database, on whatever servers there are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from django.core.cache import caches
+from django.test import override_settings
+from pytest_django import DjangoDbBlocker
+
+LOCK_ALIASES = {"fake": None, "real": "TEST_REDIS_URL"}
+DB_ALIASES = {"default": None, "postgres": "TEST_POSTGRES_URL", "mariadb": "TEST_MARIADB_URL"}
+MISSING = [
+    variable for variable in [*LOCK_ALIASES.values(), *DB_ALIASES.values()] if variable not in {None, *os.environ}
+]
+HINT = "`python -m tests.servers -- COMMAND...` starts the servers that this machine has"
+
+
+@pytest.fixture(params=list(LOCK_ALIASES))
+def lock_alias(request: pytest.FixtureRequest) -> Iterator[str]:
+    """An alias of `REDISLOCK`, once in this process' memory and once on a real server, empty at the start.
+
+    Within the test the alias "default" is the same Redis, so code that names no alias is tested too.
+    """
+    alias: str = request.param
+    caches[alias].clear()
+    entry = {"CACHE": alias, "TTL": 30, "WAIT": 10}
+    with override_settings(REDISLOCK={"default": entry, alias: entry}):
+        yield alias
+
+
+@pytest.fixture(params=list(DB_ALIASES))
+def db_alias(request: pytest.FixtureRequest) -> str:
+    """An alias of `DATABASES`; the test may use this database only.
+
+    `@pytest.mark.django_db(transaction=True)` on the test lets it commit.
+    """
+    alias: str = request.param
+    return alias
+
+
+@pytest.fixture
+def real_redis() -> str:
+    """The alias of a real server, empty at the start: for tests with processes of their own."""
+    caches["real"].clear()
+    return "real"
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
+    """The test databases, also for the processes that tests start."""
+    os.environ["REDISLOCK_IN_TEST_DATABASES"] = "1"
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Give a test with `db_alias` the database of its parameter, and no other."""
+    if alias := parameters_of(item).get("db_alias"):
+        own = item.get_closest_marker("django_db")
+        item.add_marker(pytest.mark.django_db(**({"databases": [alias]} | (own.kwargs if own else {}))), append=False)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a server that is not there, or fail when it has to be there."""
+    parameters = parameters_of(item)
+    needed = {LOCK_ALIASES.get(parameters.get("lock_alias", "")), DB_ALIASES.get(parameters.get("db_alias", ""))}
+    if "real_redis" in getattr(item, "fixturenames", ()):
+        needed.add(LOCK_ALIASES["real"])
+    for variable in needed.intersection(MISSING):
+        refuse = pytest.fail if os.environ.get("REDISLOCK_REQUIRE_SERVERS") == "1" else pytest.skip
+        refuse(f"{variable} is not set: {HINT}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which servers the tests had to do without."""
+    if MISSING:
+        terminalreporter.section("servers", yellow=True)
+        terminalreporter.write_line(f"Not set, so skipped: {', '.join(MISSING)}. {HINT}.")
+
+
+def parameters_of(item: pytest.Item) -> dict[str, str]:
+    """The parameters that fixtures gave to this run of the test."""
+    callspec = getattr(item, "callspec", None)
+    return callspec.params if callspec else {}

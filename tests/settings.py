@@ -1,0 +1,67 @@
+"""Settings of the suite: the test project's, on the servers that the environment names."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import fakeredis
+
+from testproject import databases
+from testproject.settings import (
+    DEFAULT_AUTO_FIELD,
+    INSTALLED_APPS,
+    MIDDLEWARE,
+    STATIC_URL,
+    TEMPLATES,
+    TIME_ZONE,
+    USE_TZ,
+)
+
+__all__ = ["DEFAULT_AUTO_FIELD", "INSTALLED_APPS", "MIDDLEWARE", "STATIC_URL", "TEMPLATES", "TIME_ZONE", "USE_TZ"]
+
+SECRET_KEY = "for the tests only"
+ROOT_URLCONF = "tests.urls"
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.testapp"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+# Processes that a test starts import these settings too, and find the same directory.
+if "REDISLOCK_TEST_DIRECTORY" not in os.environ:
+    os.environ["REDISLOCK_TEST_DIRECTORY"] = tempfile.mkdtemp(prefix="redislock-test-")
+    atexit.register(shutil.rmtree, os.environ["REDISLOCK_TEST_DIRECTORY"], ignore_errors=True)
+
+# Set by conftest.py once the test databases are there: in the processes that a test starts, the aliases mean those.
+IN_TEST_DATABASES = os.environ.get("REDISLOCK_IN_TEST_DATABASES") == "1"
+
+
+def database(url: str) -> dict[str, Any]:
+    """A server's entry, with the test database's name."""
+    entry = databases.from_url(url)
+    test_name = f"test_{entry['NAME']}"
+    return entry | {"NAME": test_name if IN_TEST_DATABASES else entry["NAME"], "TEST": {"NAME": test_name}}
+
+
+# A file, because a database in memory is seen by one process only.
+SQLITE = Path(os.environ["REDISLOCK_TEST_DIRECTORY"]) / "test.sqlite3"
+DATABASES = {"default": databases.sqlite(SQLITE) | {"TEST": {"NAME": SQLITE}}}
+for alias, variable in {"postgres": "TEST_POSTGRES_URL", "mariadb": "TEST_MARIADB_URL"}.items():
+    if variable in os.environ:
+        DATABASES[alias] = database(os.environ[variable])
+
+
+def cache(location: str, **pool: Any) -> dict[str, Any]:
+    """A cache of django-redis."""
+    options = {"CONNECTION_POOL_KWARGS": pool}
+    return {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": location, "OPTIONS": options}
+
+
+CACHES = {"fake": cache("redis://fake:6379/0", connection_class=fakeredis.FakeRedisConnection)}
+if "TEST_REDIS_URL" in os.environ:
+    CACHES["real"] = cache(os.environ["TEST_REDIS_URL"])
+CACHES["default"] = CACHES.get("real", CACHES["fake"])
+
+REDISLOCK = {alias: {"CACHE": alias, "TTL": 30, "WAIT": 10} for alias in CACHES}

@@ -1,0 +1,1 @@
+"""Models with every kind of primary key and manager. No migrations: the test databases get the tables as they are."""

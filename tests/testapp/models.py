@@ -1,0 +1,169 @@
+"""Models with every kind of primary key and manager."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, ClassVar
+
+from django.db import models
+
+from django_redislock import LockManager, LockQuerySet
+
+
+class Account(models.Model):
+    """The ordinary case."""
+
+    name = models.CharField(max_length=40, default="")
+    balance = models.DecimalField(max_digits=12, decimal_places=2, default=0)
+
+    objects: ClassVar[LockManager[Account]] = LockManager()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class AccountProxy(Account):
+    """The same rows under another class."""
+
+    objects: ClassVar[LockManager[AccountProxy]] = LockManager()
+
+    class Meta:
+        proxy = True
+
+
+class Place(models.Model):
+    """Parent of a row in two tables."""
+
+    name = models.CharField(max_length=40, default="")
+
+    objects: ClassVar[LockManager[Place]] = LockManager()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Restaurant(Place):
+    """Child of a row in two tables: `Restaurant(1)` and `Place(1)` are one row."""
+
+    serves_pizza = models.BooleanField(default=False)
+
+    objects: ClassVar[LockManager[Restaurant]] = LockManager()
+
+
+class Pizzeria(Restaurant):
+    """Grandchild: a row in three tables."""
+
+    oven = models.CharField(max_length=40, default="")
+
+    objects: ClassVar[LockManager[Pizzeria]] = LockManager()
+
+
+class Plan(models.Model):
+    """Its primary key relates to an account without being its child: `Plan(1)` and `Account(1)` are two rows."""
+
+    account = models.OneToOneField(Account, on_delete=models.CASCADE, primary_key=True)
+
+    objects: ClassVar[LockManager[Plan]] = LockManager()
+
+    def __str__(self) -> str:
+        return f"Plan of {self.account_id}"
+
+
+class Parcel(models.Model):
+    """A primary key that an unsaved instance has already."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+
+    objects: ClassVar[LockManager[Parcel]] = LockManager()
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class Country(models.Model):
+    """A primary key of characters."""
+
+    code = models.CharField(max_length=40, primary_key=True)
+
+    objects: ClassVar[LockManager[Country]] = LockManager()
+
+    def __str__(self) -> str:
+        return self.code
+
+
+class Weight(models.Model):
+    """A primary key with several spellings of one number."""
+
+    grams = models.DecimalField(max_digits=8, decimal_places=3, primary_key=True)
+
+    objects: ClassVar[LockManager[Weight]] = LockManager()
+
+    def __str__(self) -> str:
+        return str(self.grams)
+
+
+class IsbnField(models.CharField):  # type: ignore[type-arg]  # subscripting it works in the stubs only
+    """Ten digits; hyphens and spaces between them mean nothing."""
+
+    def to_python(self, value: Any) -> Any:
+        text = super().to_python(value)
+        return text and text.replace("-", "").replace(" ", "")
+
+    def get_prep_value(self, value: Any) -> Any:
+        return self.to_python(super().get_prep_value(value))
+
+
+class Book(models.Model):
+    """A primary key whose field reads several spellings as one."""
+
+    isbn = IsbnField(max_length=10, primary_key=True)
+
+    objects: ClassVar[LockManager[Book]] = LockManager()
+
+    def __str__(self) -> str:
+        return self.isbn
+
+
+class Seat(models.Model):
+    """A primary key of two columns."""
+
+    pk = models.CompositePrimaryKey("row", "number")
+    row = models.CharField(max_length=2)
+    number = models.IntegerField()
+    guest = models.CharField(max_length=40, default="")
+
+    objects: ClassVar[LockManager[Seat]] = LockManager()
+
+    def __str__(self) -> str:
+        return f"{self.row}{self.number}"
+
+
+class TicketQuerySet(LockQuerySet["Ticket"]):
+    """A queryset of the application's own."""
+
+    def open(self) -> TicketQuerySet:
+        return self.filter(closed=False)
+
+
+class Ticket(models.Model):
+    """A manager made from the application's own queryset, a relation to follow, a plain manager beside it."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="tickets")
+    closed = models.BooleanField(default=False)
+
+    objects = LockManager.from_queryset(TicketQuerySet)()
+    plain = models.Manager["Ticket"]()
+
+    def __str__(self) -> str:
+        return f"Ticket {self.pk}"
+
+
+class Coupon(models.Model):
+    """A manager made by `as_manager`."""
+
+    used = models.BooleanField(default=False)
+
+    objects = LockQuerySet["Coupon"].as_manager()
+
+    def __str__(self) -> str:
+        return f"Coupon {self.pk}"
