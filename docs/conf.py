@@ -1,0 +1,26 @@
+"""How Sphinx builds the documentation."""
+
+from __future__ import annotations
+
+from importlib.metadata import version as version_of
+
+import django
+from django.conf import settings
+
+# Enough of Django for autodoc to import the package.
+settings.configure(INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "django_redislock"])
+django.setup()
+
+project = "django-redislock"
+copyright = "2026, the django-redislock contributors"  # noqa: A001 - Sphinx reads this name
+release = version = version_of(project)
+
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+source_suffix = {".md": "markdown"}
+exclude_patterns = ["_build"]
+myst_heading_anchors = 3
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+
+html_theme = "furo"
+html_title = f"{project} {release}"
