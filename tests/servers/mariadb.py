@@ -39,7 +39,8 @@ class MariaDB(Server):
 
     def command(self) -> list[str]:
         """The server's command line, staying in the foreground."""
-        program = find_program("mariadbd", "mysqld", also=["/usr/libexec"])
+        # Debian's and Red Hat's places for it, which an ordinary user's path lacks.
+        program = find_program("mariadbd", "mysqld", also=["/usr/sbin", "/usr/libexec"])
         files = {"datadir": "data", "pid-file": "pid", "socket": "socket", "init-file": "first.sql"}
         where = [f"--{option}={self.directory / name}" for option, name in files.items()]
         return [program, "--no-defaults", *where, "--skip-networking", "--skip-name-resolve"]

@@ -118,8 +118,7 @@ class Server(ABC):
 
 def find_program(*names: str, also: Iterable[str | Path] = ()) -> str:
     """The first of these programs that is on the path or in one of the directories; raises `Missing`."""
-    # An ordinary user's path often lacks the sbin directories, where Debian keeps mariadbd.
-    places = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin", *map(str, also)])
+    places = os.pathsep.join([os.environ.get("PATH", os.defpath), *map(str, also)])
     for name in names:
         if found := shutil.which(name, path=places):
             return found

@@ -1,0 +1,72 @@
+"""The wrapper that starts servers for the suite."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.servers import KINDS
+
+WRAPPER = [sys.executable, "-m", "tests.servers", "--"]
+NAMED = {kind.variable: f"named://{kind.name}" for kind in KINDS}
+
+LISTENER = """
+import signal, sys
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, lambda number, frame: sys.exit(40 + number))
+print("ready", flush=True)
+signal.pause()
+"""
+
+
+def run(*command: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | NAMED | changes
+    return subprocess.run([*WRAPPER, *command], env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_exit_code_is_that_of_the_command():
+    assert run(sys.executable, "-c", "raise SystemExit(7)").returncode == 7
+
+
+def test_a_command_that_is_not_there_says_so():
+    done = run("no-such-command")
+    assert (done.returncode, "no-such-command" in done.stderr) == (127, True)
+
+
+def test_servers_that_the_environment_names_are_kept():
+    show = f"import os; print(*(os.environ[name] for name in {list(NAMED)}))"
+    assert run(sys.executable, "-c", show).stdout.split() == list(NAMED.values())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_reaches_the_command(number):
+    command = [*WRAPPER, sys.executable, "-c", LISTENER]
+    with subprocess.Popen(command, env=os.environ | NAMED, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as wrapper:
+        wrapper.stdout.readline()
+        wrapper.send_signal(number)
+        assert wrapper.wait() == 40 + number
+
+
+@pytest.fixture
+def bare_machine(tmp_path, monkeypatch):
+    """No Redis on the path, nor named in the environment."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delitem(NAMED, "TEST_REDIS_URL")
+    monkeypatch.delenv("TEST_REDIS_URL", raising=False)
+
+
+@pytest.mark.usefixtures("bare_machine")
+def test_a_missing_server_is_told_at_the_end():
+    done = run(sys.executable, "-c", "print('ran')", REDISLOCK_REQUIRE_SERVERS="0")
+    assert (done.returncode, done.stdout) == (0, "ran\n")
+    assert done.stderr.endswith("missing: Redis (no redis-server or valkey-server found).\n")
+
+
+@pytest.mark.usefixtures("bare_machine")
+def test_a_missing_server_is_an_error_where_servers_are_required():
+    done = run(sys.executable, "-c", "print('ran')", REDISLOCK_REQUIRE_SERVERS="1")
+    assert (done.returncode, done.stdout) == (2, "")
