@@ -1,0 +1,21 @@
+"""Row locks for Django models that live in Redis."""
+
+from .conf import InvalidLockSettings
+from .exceptions import LeaseLost, LockBusy, LockNotHeld, RedisLockError, StoreUnavailable, WaitTimeout
+from .functions import get_lease, lock, locked
+from .managers import LockManager, LockQuerySet
+
+__all__ = [
+    "InvalidLockSettings",
+    "LeaseLost",
+    "LockBusy",
+    "LockManager",
+    "LockNotHeld",
+    "LockQuerySet",
+    "RedisLockError",
+    "StoreUnavailable",
+    "WaitTimeout",
+    "get_lease",
+    "lock",
+    "locked",
+]

@@ -1,0 +1,22 @@
+"""The one door through which time enters.
+
+Every module asks `clock.now()` and `clock.sleep()` through the module, so a test that replaces the two
+ticks time by hand. The clock is monotonic: it is a stopwatch, never a calendar; what time it is, only the
+Redis server says.
+"""
+
+from __future__ import annotations
+
+import time
+
+now = time.monotonic
+sleep = time.sleep
+
+
+def safe_ttl(ttl: float) -> float:
+    """Seconds of a `ttl` that a client may trust, however differently its clock and the server's run.
+
+    The allowance is 1 % of the ttl plus 2 ms, the drift term of the Redlock algorithm
+    (https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/).
+    """
+    return ttl - (ttl * 0.01 + 0.002)

@@ -1,0 +1,129 @@
+"""The `REDISLOCK` setting: its names, their meaning, and the bounds of numbers that users pass."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from .exceptions import RedisLockError
+
+Seconds = float | int | datetime.timedelta
+
+SHORTEST_TTL = 0.01
+LONGEST_TTL = 1e12
+"""Seconds. Longer ones leave the range in which Redis and Lua count milliseconds exactly."""
+
+
+class InvalidLockSettings(RedisLockError, ImproperlyConfigured):
+    """The `REDISLOCK` setting, or the cache that it names, cannot be used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """One alias of `REDISLOCK`."""
+
+    cache: str
+    """Alias in `CACHES` of the django-redis cache whose server keeps the locks."""
+    ttl: float
+    """Seconds that the server keeps a lease without renewal."""
+    wait: float | None
+    """Seconds that acquiring may wait; `None`: for ever."""
+    key_function: Callable[..., str] | None
+    """Called as `function(name, model=...)`, gives the name under which the lock is kept."""
+
+
+def read_options(alias: str, entry: Any) -> Options:
+    """Read one alias of the setting.
+
+    Raises `InvalidLockSettings` for the first thing that is wrong with it.
+    """
+    for fault in faults_of(alias, entry):
+        raise InvalidLockSettings(fault.message)
+    return Options(**{name.lower(): read(entry.get(name, DEFAULTS[name])) for name, read in READERS.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that is wrong with the setting."""
+
+    about: str
+    """The option, or what else is wrong: `shape` or `name`."""
+    message: str
+    """What is wrong."""
+
+
+def faults_of(alias: str, entry: Any) -> Iterator[Fault]:
+    """All that is wrong with one alias of the setting."""
+    where = f"REDISLOCK[{alias!r}]"
+    if not isinstance(entry, Mapping):
+        yield Fault("shape", f"{where} must be a dict, not {type(entry).__name__}.")
+        return
+    for name in entry:
+        if name not in READERS:
+            yield Fault("name", f"{where} has no option {name!r}; there are {', '.join(READERS)}.")
+    for name, read in READERS.items():
+        try:
+            read(entry.get(name, DEFAULTS[name]))
+        except (TypeError, ValueError, ImportError) as error:
+            yield Fault(name, f"{where}[{name!r}]: {error}")
+
+
+def read_cache(value: Any) -> str:
+    """An alias."""
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"a cache alias is expected, not {value!r}.")
+    return value
+
+
+def read_key_function(value: Any) -> Callable[..., str] | None:
+    """A function or its dotted path."""
+    function = import_string(value) if isinstance(value, str) else value
+    if function is not None and not callable(function):
+        raise TypeError(f"a function or its dotted path is expected, not {value!r}.")
+    return function  # type: ignore[no-any-return]  # what it returns is checked at every call
+
+
+def read_seconds(value: Any) -> float:
+    """A number or a `timedelta`, as seconds."""
+    if isinstance(value, datetime.timedelta):
+        return value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"seconds are a number or a timedelta, not {value!r}.")
+    if math.isnan(value):
+        raise ValueError("seconds are a number, not NaN.")
+    return float(value)
+
+
+def read_ttl(value: Any) -> float:
+    """How long the server keeps a lease."""
+    if value is None:
+        raise TypeError("ttl is a number of seconds; a lock that never expires outlives a crash of its holder.")
+    seconds = read_seconds(value)
+    if not SHORTEST_TTL <= seconds <= LONGEST_TTL:
+        raise ValueError(f"ttl must be between {SHORTEST_TTL:g} and {LONGEST_TTL:g} seconds, not {seconds:g}.")
+    return seconds
+
+
+def read_wait(value: Any) -> float | None:
+    """How long acquiring may take."""
+    if value is None:
+        return None
+    seconds = read_seconds(value)
+    if seconds < 0 or math.isinf(seconds):
+        raise ValueError(f"wait must be 0 or more seconds, or None for ever, not {seconds:g}.")
+    return seconds
+
+
+DEFAULTS: Mapping[str, Any] = {"CACHE": "default", "TTL": 30, "WAIT": 10, "KEY_FUNCTION": None}
+READERS: Mapping[str, Callable[[Any], Any]] = {
+    "CACHE": read_cache,
+    "TTL": read_ttl,
+    "WAIT": read_wait,
+    "KEY_FUNCTION": read_key_function,
+}

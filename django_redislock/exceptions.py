@@ -1,0 +1,40 @@
+"""What can go wrong with a lock. One exception is one decision for the caller."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .holder import Holder
+
+
+class RedisLockError(Exception):
+    """The root of this package's errors.
+
+    `key` names what was to be locked, `holder` who holds it; each is `None` where it is not known.
+    """
+
+    def __init__(self, message: str, *, key: str | None = None, holder: Holder | None = None) -> None:
+        super().__init__(message)
+        self.key = key
+        self.holder = holder
+
+
+class LockBusy(RedisLockError):
+    """Somebody else holds the key and the caller did not want to wait: come back later."""
+
+
+class WaitTimeout(LockBusy):
+    """Somebody else held the key for as long as the caller wanted to wait."""
+
+
+class LeaseLost(RedisLockError):
+    """The lease ended before its holder gave it back: what was done under it may have been overtaken."""
+
+
+class LockNotHeld(RedisLockError):
+    """Released or extended by one who does not hold it."""
+
+
+class StoreUnavailable(RedisLockError):
+    """Redis could not be asked, so nobody knows who holds the key; `__cause__` is the client's error."""

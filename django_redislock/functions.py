@@ -1,0 +1,98 @@
+"""The function forms: locks on plain names, on rows of models without a `LockManager`, on instances."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, overload
+
+from django.db.models import Manager, Model, QuerySet
+
+from .exceptions import LockNotHeld
+from .guards import NamedLock
+from .handler import DEFAULT_ALIAS, locks
+from .holds import current_flow
+from .identity import name_of
+from .lease import Lease
+from .rows import RowLock, give, select
+from .terms import UNSET, MaybeSeconds, read_terms, refuse_words
+
+M = TypeVar("M", bound=Model)
+
+
+def lock(
+    name: str,
+    *,
+    wait: MaybeSeconds | None = UNSET,
+    nowait: bool = False,
+    ttl: MaybeSeconds = UNSET,
+    alias: str = DEFAULT_ALIAS,
+    **unknown: Any,
+) -> NamedLock:
+    """The lock on a plain name: `with lock("nightly-import") as lease:`.
+
+    `wait`: seconds or a `timedelta` that acquiring may take; `None`: for ever; `nowait=True`: one try.
+    `ttl`: seconds that the server keeps the lease. `alias` is one of `REDISLOCK`. A name that spells a row's key
+    (`bank.Account:42`) is that row's lock. Within an open transaction of any database the release waits for its
+    end.
+
+    Raises on entering `LockBusy` (`WaitTimeout` after waiting) and `StoreUnavailable`, on leaving `LeaseLost`
+    when the lease has ended.
+    """
+    refuse_words(unknown, call="lock()")
+    return NamedLock(name, read_terms(alias=alias, ttl=ttl, wait=wait, nowait=nowait))
+
+
+@overload
+def locked(
+    target: type[M] | QuerySet[M] | Manager[M],
+    pk: Any = ...,
+    /,
+    *,
+    wait: MaybeSeconds | None = ...,
+    nowait: bool = ...,
+    ttl: MaybeSeconds = ...,
+    atomic: bool = ...,
+    alias: str = ...,
+    **lookup: Any,
+) -> RowLock[M]: ...
+
+
+@overload
+def locked(
+    target: M,
+    /,
+    *,
+    wait: MaybeSeconds | None = ...,
+    nowait: bool = ...,
+    ttl: MaybeSeconds = ...,
+    atomic: bool = ...,
+    alias: str = ...,
+) -> RowLock[M]: ...
+
+
+def locked(target: Any, pk: Any = None, /, **named: Any) -> RowLock[Any]:
+    """The lock on a row of any model: `locked(User, pk)`, `locked(queryset, slug="x")`, `locked(instance)`.
+
+    As `LockQuerySet.locked()`; a model is searched through its default manager. An instance is refreshed in place
+    after the lock was acquired, which drops what was changed on it and not saved. Raises `ValueError` for an
+    instance that is not saved.
+    """
+    if isinstance(target, Model):
+        return give(target, pk, **named)
+    if isinstance(target, type) and issubclass(target, Model):
+        return select(target._default_manager.all(), pk, **named)
+    if isinstance(target, QuerySet | Manager):
+        return select(target.all(), pk, **named)
+    raise TypeError(f"locked() takes a model, a manager, a queryset or an instance, not {target!r}.")
+
+
+def get_lease(instance: Model, *, alias: str = DEFAULT_ALIAS) -> Lease:
+    """The lease on the row of this instance: its `fence`, `key`, `remaining`, `state`, `ensure_held()`, `extend()`.
+
+    Raises `LockNotHeld` when this thread or task does not hold the lock.
+    """
+    place = locks[alias]
+    key = place.key(name_of(type(instance), instance.pk), model=type(instance))
+    hold = current_flow().find(place.lock(key))
+    if hold is None:
+        raise LockNotHeld(f"{key} is not held by this thread or task, or its lease has ended.", key=key.name)
+    return hold.lease

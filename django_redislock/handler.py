@@ -1,0 +1,114 @@
+"""From an alias of `REDISLOCK` to the place where its locks are kept."""
+
+from __future__ import annotations
+
+from functools import partial
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core.cache import caches
+from django.core.cache.backends.base import InvalidCacheBackendError
+from django.core.signals import setting_changed
+from django.utils.connection import BaseConnectionHandler
+from django_redis import get_redis_connection
+
+from .conf import InvalidLockSettings, Options, read_options
+from .keylock import KeyLock
+from .keys import Key
+from .stores.redis import RedisStore
+
+if TYPE_CHECKING:
+    from django.db.models import Model
+    from redis import Redis
+
+DEFAULT_ALIAS = "default"
+
+
+class Locks:
+    """The locks of one alias."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        prefix = cache_of(options).key_prefix
+        self._store = RedisStore(partial(client_of, options), scope=options.cache, prefix=prefix)
+
+    def key(self, name: str, *, model: type[Model] | None = None) -> Key:
+        """The key of a row or of a plain name, as `KEY_FUNCTION` has it."""
+        function = self.options.key_function
+        if function is None:
+            return Key(name)
+        kept = function(name, model=model)
+        if not isinstance(kept, str) or not kept:
+            raise InvalidLockSettings(f"KEY_FUNCTION must give a name that is not empty for {name!r}, not {kept!r}.")
+        return Key(kept)
+
+    def lock(self, key: Key) -> KeyLock:
+        """The lock on a key."""
+        return KeyLock(self._store, key)
+
+
+def cache_of(options: Options) -> Any:
+    """The cache object behind the options.
+
+    Raises `InvalidLockSettings` when `CACHES` has no such alias.
+    """
+    try:
+        return caches[options.cache]
+    except InvalidCacheBackendError as error:
+        raise InvalidLockSettings(f"REDISLOCK: CACHES has no alias {options.cache!r}.") from error
+
+
+def client_of(options: Options) -> Redis:
+    """The redis-py client of the cache, to the server that takes writes.
+
+    Raises `InvalidLockSettings` when the cache has none: another back end than django-redis, or a sharded client.
+    """
+    try:
+        client: Redis = get_redis_connection(options.cache, write=True)
+    except NotImplementedError as error:
+        raise InvalidLockSettings(
+            f"REDISLOCK: the cache {options.cache!r} gives no single Redis client. Name one of the back end "
+            f"django_redis.cache.RedisCache with its default, herd or sentinel client."
+        ) from error
+    return client
+
+
+class LockHandler(BaseConnectionHandler):  # type: ignore[type-arg]  # generic in the stubs only
+    """`locks["alias"]`. Built once a process: locks are not connections, threads share them."""
+
+    settings_name = "REDISLOCK"
+    exception_class = InvalidLockSettings
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was built from the settings."""
+        self._connections: Any = SimpleNamespace()
+        self._settings = None
+        self.__dict__.pop("settings", None)
+
+    def configure_settings(self, configured: Any) -> dict[str, Any]:
+        """`REDISLOCK`; without it, or left empty, the cache `default` is used."""
+        configured = getattr(settings, self.settings_name, None) or {DEFAULT_ALIAS: {}}
+        if not isinstance(configured, dict):
+            raise InvalidLockSettings(f"REDISLOCK must be a dict, not {type(configured).__name__}.")
+        return configured
+
+    def create_connection(self, alias: str) -> Locks:
+        """The locks of an alias."""
+        return Locks(read_options(alias, self.settings[alias]))
+
+
+locks = LockHandler()
+
+
+def follow_settings(*, setting: str, **kwargs: Any) -> None:
+    """Tests override settings: what was built from the old ones must go."""
+    if setting in {"REDISLOCK", "CACHES"}:
+        locks.reset()
+
+
+setting_changed.connect(follow_settings)

@@ -1,0 +1,116 @@
+"""Re-entrancy: who may enter a held lock again, and how often it was entered.
+
+A *flow* is what owns locks: the code that runs in one `contextvars` context. A thread has a context of its own,
+and so has an asyncio task; a child task, a worker of `asyncio.to_thread` and code behind `sync_to_async` run in
+*copies*, where the variable below has the same value although nobody there is the owner. A flow therefore
+proves itself: `ContextVar.reset()` accepts a token only in the very context in which the token was made. A flow
+that cannot prove that it is the owner is not.
+"""
+
+from __future__ import annotations
+
+import os
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING
+
+from .lease import LeaseState
+
+if TYPE_CHECKING:
+    from .keylock import KeyLock
+    from .lease import Lease
+
+
+class Hold:
+    """A lease, and how often its owner has entered it."""
+
+    __slots__ = ("count", "flow", "lease", "lock")
+
+    def __init__(self, *, flow: Flow, lock: KeyLock, lease: Lease) -> None:
+        self.flow = flow
+        self.lock = lock
+        self.lease = lease
+        self.count = 1
+
+    def leave(self) -> bool:
+        """Undo one entering; says whether it was the last one, and the lease is now to be released."""
+        self.count -= 1
+        if self.count:
+            return False
+        self.flow.forget(self)
+        return True
+
+
+class Flow:
+    """The holds of one flow, by store and key."""
+
+    __slots__ = ("_holds", "_mark", "_outer", "_pid")
+
+    def __init__(self, outer: Flow | None) -> None:
+        self._outer = outer
+        self._pid = os.getpid()
+        self._holds: dict[tuple[str, str], Hold] = {}
+        self._mark: Token[Flow | None] = _flow.set(self)
+
+    def find(self, lock: KeyLock) -> Hold | None:
+        """This flow's hold on the lock, if it has one."""
+        return self._holds.get((lock.store.scope, lock.key.name))
+
+    def add(self, lock: KeyLock, lease: Lease) -> Hold:
+        """Note that this flow owns the lease."""
+        hold = self._holds[lock.store.scope, lock.key.name] = Hold(flow=self, lock=lock, lease=lease)
+        return hold
+
+    def forget(self, hold: Hold) -> None:
+        """The lease of this hold is owned no more."""
+        slot = (hold.lock.store.scope, hold.lock.key.name)
+        if self._holds.get(slot) is hold:
+            del self._holds[slot]
+
+    def proves_itself(self) -> bool:
+        """Whether the code that asks runs in this flow's own context, and in its own process."""
+        if self._pid != os.getpid():
+            return False
+        try:
+            _flow.reset(self._mark)
+        except (ValueError, RuntimeError):  # made in another context; or its owner is proving itself right now
+            return False
+        self._mark = _flow.set(self)
+        return True
+
+    def nearest_owner(self) -> Flow | None:
+        """This flow or the closest one around it that owns anything."""
+        flow: Flow | None = self
+        while flow is not None and not flow._holds:
+            flow = flow._outer
+        return flow
+
+
+_flow: ContextVar[Flow | None] = ContextVar("django_redislock_flow", default=None)
+
+
+def current_flow() -> Flow:
+    """The flow of the code that asks.
+
+    `sync_to_async` copies the variable back when it returns, so that the value may be an inner flow that was
+    left behind: the flows around it are asked as well.
+    """
+    seen = flow = _flow.get()
+    while flow is not None:
+        if flow.proves_itself():
+            return flow
+        flow = flow._outer
+    return Flow(seen.nearest_owner() if seen is not None else None)
+
+
+def enter(lock: KeyLock, *, ttl: float, wait: float | None) -> Hold:
+    """Acquire the lock, or enter it again without a round trip when this flow holds it.
+
+    After a loss the key is acquired anew; the block outside is told of its loss at its own end.
+    Raises what `KeyLock.acquire()` raises.
+    """
+    flow = current_flow()
+    hold = flow.find(lock)
+    if hold is None or hold.lease.state is not LeaseState.HELD:
+        return flow.add(lock, lock.acquire(ttl=ttl, wait=wait))
+    hold.count += 1
+    return hold

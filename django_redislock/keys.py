@@ -1,0 +1,54 @@
+"""The identity of the thing locked, as text, and how a primary key is spelt in it."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+BUCKETS = 64
+"""All that belongs to one lock lives in one of so many buckets. A constant of the protocol: two processes
+that disagree about it do not exclude each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What is locked: a row (`bank.Account:42`) or a plain name (`nightly-import`)."""
+
+    name: str
+    """The text that identifies it."""
+
+    @property
+    def bucket(self) -> int:
+        """The bucket that the name falls in."""
+        return zlib.crc32(self.name.encode()) % BUCKETS
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def row_key(label: str, parts: tuple[Any, ...]) -> str:
+    """The name of a row: model label, colon, primary key; the fields of a composite one joined by commas.
+
+    Commas and percent signs inside a field of a composite key are escaped, so that no two keys share a name.
+    """
+    if len(parts) == 1:
+        return f"{label}:{spell(parts[0])}"
+    escaped = (spell(part).replace("%", "%25").replace(",", "%2C") for part in parts)
+    return f"{label}:{','.join(escaped)}"
+
+
+def spell(value: Any) -> str:
+    """One spelling for all equal values of a primary key field."""
+    match value:
+        case str():
+            return str.__str__(value)  # not the str() of an enum member
+        case decimal.Decimal():
+            return format(value.normalize() + 0, "f")  # 1.0 is 1.00; + 0 takes the sign off -0
+        case datetime.datetime() if value.tzinfo is not None:
+            return value.astimezone(datetime.UTC).isoformat()
+        case bytes() | bytearray() | memoryview():
+            return bytes(value).hex()
+    return str(value)

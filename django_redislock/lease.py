@@ -1,0 +1,109 @@
+"""The time-bounded right to a key."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+from . import clock
+from .exceptions import LeaseLost
+
+if TYPE_CHECKING:
+    from .keys import Key
+
+
+class LeaseState(StrEnum):
+    """Where a lease is in its life."""
+
+    HELD = "held"
+    LOST = "lost"
+    RELEASED = "released"
+
+
+class Extender(Protocol):
+    """Whoever can ask the store for more time."""
+
+    def extend(self, lease: Lease, ttl: float | None) -> None:
+        """Keep the lease for another `ttl` seconds."""
+
+
+class Lease:
+    """Key, token, fence and deadline of one acquisition: what its owner holds in hand.
+
+    Everything but `extend()` is local and costs no round trip.
+    """
+
+    __slots__ = ("_extender", "_state", "acquired_at", "deadline", "fence", "key", "pid", "token", "ttl")
+
+    def __init__(self, *, key: Key, token: str, fence: int, ttl: float, asked_at: float, extender: Extender) -> None:
+        self.key = key
+        self.token = token
+        """The secret that proves ownership. It is never shown."""
+        self.fence = fence
+        """Grows with every new owner of the key; hand it to what lies outside the database."""
+        self.ttl = ttl
+        """Seconds that the server keeps the lease."""
+        self.acquired_at = asked_at
+        self.deadline = asked_at + clock.safe_ttl(ttl)
+        """Instant of the local monotonic clock after which the lease is no longer trusted."""
+        self.pid = os.getpid()
+        """The process that acquired it; a child of `fork` has a copy of the lease, but not the right."""
+        self._state = LeaseState.HELD
+        self._extender = extender
+
+    def __repr__(self) -> str:
+        return f"<Lease {self.key} fence={self.fence} {self.state}>"
+
+    @property
+    def state(self) -> LeaseState:
+        """`held`, `lost` or `released`, as far as is known without asking the server."""
+        if self._state is LeaseState.HELD and clock.now() >= self.deadline:
+            return LeaseState.LOST
+        return self._state
+
+    @property
+    def remaining(self) -> float:
+        """Seconds for which the lease can still be trusted; 0 when it has ended."""
+        return max(0.0, self.deadline - clock.now()) if self._state is LeaseState.HELD else 0.0
+
+    @property
+    def held_for(self) -> float:
+        """Seconds since the lease was asked for."""
+        return clock.now() - self.acquired_at
+
+    def ensure_held(self) -> None:
+        """Check the local deadline.
+
+        Raises `LeaseLost` when the lease has ended: what comes next must not be done.
+        """
+        if self.state is not LeaseState.HELD:
+            raise self.lost()
+
+    def extend(self, ttl: float | None = None) -> None:
+        """Ask the server to keep the lease for another `ttl` seconds from now (its own ttl when not given).
+
+        Raises `LockNotHeld` when the server no longer knows it, `StoreUnavailable` when it cannot be asked.
+        """
+        self._extender.extend(self, ttl)
+
+    def prolong(self, *, ttl: float, asked_at: float) -> None:
+        """Note what the server granted to a question asked at `asked_at`."""
+        self.ttl = ttl
+        self.deadline = asked_at + clock.safe_ttl(ttl)
+
+    def end(self, state: LeaseState) -> bool:
+        """Note how the lease has ended; says whether that is news. What is lost stays lost."""
+        if self._state is not LeaseState.HELD:
+            return False
+        self._state = state
+        return True
+
+    def lost(self) -> LeaseLost:
+        """The error that tells the loss of this lease."""
+        return LeaseLost(
+            f"The lease on {self.key} was lost {self.held_for:.1f} s after it was acquired with a ttl of "
+            f"{self.ttl:g} s: another may hold it now. Nothing more may be done under it; use a longer ttl, "
+            f"extend() it, or do less while holding it.",
+            key=self.key.name,
+        )

@@ -1,0 +1,82 @@
+"""`Account.objects.locked(pk)`: row locks on querysets and managers."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+from django.db import models
+
+from .guards import LockInfo
+from .handler import DEFAULT_ALIAS
+from .rows import RowLock, select
+from .terms import UNSET, MaybeSeconds
+
+M = TypeVar("M", bound=models.Model)
+
+
+class Lockable(Generic[M]):
+    """What querysets and managers have in common here."""
+
+    def locked(
+        self,
+        pk: Any = None,
+        /,
+        *,
+        wait: MaybeSeconds | None = UNSET,
+        nowait: bool = False,
+        ttl: MaybeSeconds = UNSET,
+        atomic: bool = True,
+        alias: str = DEFAULT_ALIAS,
+        **lookup: Any,
+    ) -> RowLock[M]:
+        """The lock on one row of this queryset: `with Account.objects.locked(pk) as account:`.
+
+        Acquires, opens `atomic()` on the database that the row is written to, reads the row, runs the body,
+        checks the lease, commits, releases. Within an open transaction the release waits for its end. The row is
+        named by its primary key or by a lookup (`number="12-34"`) and must belong to the queryset; for fields
+        that are called like an argument use `filter()`.
+
+        `wait`: seconds or a `timedelta` that acquiring may take; `None`: for ever; `nowait=True`: one try.
+        `ttl`: seconds that the server keeps the lease. `atomic=False` opens no transaction. `alias` is one of
+        `REDISLOCK`.
+
+        Raises on entering `DoesNotExist`, `LockBusy` (`WaitTimeout` after waiting), `StoreUnavailable`; on
+        leaving `LeaseLost`, after a rollback, when the lease has ended. Then nothing stays locked.
+        """
+        return select(rows_of(self), pk, wait=wait, nowait=nowait, ttl=ttl, atomic=atomic, alias=alias, **lookup)
+
+    def lock_info(self, pk: Any, /, *, alias: str = DEFAULT_ALIAS) -> LockInfo | None:
+        """Who holds the lock on the row with this primary key, or `None`; whether the row exists is not asked.
+
+        Raises `StoreUnavailable` when Redis cannot be asked.
+        """
+        return self.locked(pk, alias=alias).info()
+
+    def is_locked(self, pk: Any, /, *, alias: str = DEFAULT_ALIAS) -> bool:
+        """Whether somebody, perhaps the caller, holds the lock on the row with this primary key now.
+
+        Raises `StoreUnavailable` when Redis cannot be asked.
+        """
+        return self.lock_info(pk, alias=alias) is not None
+
+
+def rows_of(lockable: Any) -> Any:
+    """A fresh queryset; managers and querysets have `all()`, which their common part above cannot tell mypy."""
+    return lockable.all()
+
+
+class LockQuerySet(Lockable[M], models.QuerySet[M]):
+    """A queryset whose rows can be locked; `LockQuerySet.as_manager()` works too."""
+
+
+class LockManager(Lockable[M], models.Manager[M]):
+    """A manager whose rows can be locked: `objects = LockManager()`."""
+
+    _queryset_class = LockQuerySet
+
+    @classmethod
+    def from_queryset(cls, queryset_class: type[models.QuerySet[Any]], class_name: str | None = None) -> Any:
+        """As Django's, for any queryset class: one that cannot lock yet learns it."""
+        if not issubclass(queryset_class, LockQuerySet):
+            queryset_class = type(f"Lock{queryset_class.__name__}", (queryset_class, LockQuerySet), {})
+        return super().from_queryset(queryset_class, class_name)

@@ -1,0 +1,225 @@
+"""Row locks: acquire, BEGIN, read the row afresh, body, COMMIT, release."""
+
+from __future__ import annotations
+
+import logging
+from types import TracebackType
+from typing import Any, Generic, Protocol, TypeVar
+
+from django.db import connections, router
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Model, QuerySet
+from django.db.transaction import Atomic
+
+from .exceptions import RedisLockError
+from .guards import Entry, Guard, tell
+from .handler import DEFAULT_ALIAS
+from .identity import name_of
+from .terms import OTHER_WORDS, UNSET, MaybeSeconds, Terms, read_terms, refuse_words
+from .transactions import ensure_visible_end, pins_snapshot, savepoints_of, users_blocks
+
+logger = logging.getLogger("django_redislock")
+
+M = TypeVar("M", bound=Model)
+M_co = TypeVar("M_co", bound=Model, covariant=True)
+
+
+class Source(Protocol[M_co]):
+    """Where a row comes from."""
+
+    @property
+    def model(self) -> type[Model]:
+        """The model that was named; its row may live in a parent's table."""
+
+    @property
+    def using(self) -> str:
+        """The database that the row is written to, and so is read from."""
+
+    def find(self) -> Any:
+        """The primary key of the row. Raises `DoesNotExist` or `MultipleObjectsReturned`."""
+
+    def read(self, pk: Any, *, newest: bool) -> M_co:
+        """The row as it is now; `newest` asks for a locking read. Raises `DoesNotExist`."""
+
+
+class Selected(Generic[M]):
+    """The row of a queryset that has a primary key or that a lookup finds."""
+
+    def __init__(self, queryset: QuerySet[M], pk: Any, lookup: dict[str, Any]) -> None:
+        if (pk is None) == (not lookup):
+            raise ValueError(
+                f"locked() takes the primary key of a saved {queryset.model.__name__} or a lookup, "
+                f"one of the two: not {pk!r} and {lookup!r}."
+            )
+        if isinstance(pk, Model):
+            raise TypeError(f"locked() takes a primary key here: pass {pk!r}.pk, or use the function locked(instance).")
+        if queryset._fields is not None:  # type: ignore[attr-defined]  # set by values() and values_list()
+            raise TypeError("locked() gives a model instance: it does not go with values() or values_list().")
+        self.model = queryset.model
+        queryset = queryset.filter(**lookup)
+        queryset._for_write = True  # type: ignore[attr-defined]  # as select_for_update() does
+        self.using = queryset.db
+        self._queryset = queryset
+        self._pk = pk
+
+    def find(self) -> Any:
+        """The primary key that was given, else that of the row which the lookup finds."""
+        return self._queryset.values_list("pk", flat=True).get() if self._pk is None else self._pk
+
+    def read(self, pk: Any, *, newest: bool) -> M:
+        """The row, if it still belongs to the queryset."""
+        queryset = newest_of(self._queryset, self.using) if newest else self._queryset
+        return queryset.using(self.using).get(pk=pk)
+
+
+class Given(Generic[M]):
+    """An instance that is there already, and is refreshed in place."""
+
+    def __init__(self, instance: M) -> None:
+        if instance._state.adding or instance.pk is None:
+            raise ValueError(f"{instance!r} is not saved yet: there is no row to lock.")
+        self.model = type(instance)
+        self.using = router.db_for_write(type(instance), instance=instance)
+        self._instance = instance
+
+    def find(self) -> Any:
+        """The instance's primary key."""
+        return self._instance.pk
+
+    def read(self, pk: Any, *, newest: bool) -> M:
+        """The instance, with the fields that the row has now."""
+        queryset = newest_of(self.model._base_manager.all(), self.using) if newest else None
+        self._instance.refresh_from_db(using=self.using, from_queryset=queryset)
+        return self._instance
+
+
+def newest_of(queryset: QuerySet[M], using: str) -> QuerySet[M]:
+    """A locking read of the row alone, without what `select_related()` joins where the database can."""
+    of = ("self",) if connections[using].features.has_select_for_update_of else ()
+    return queryset.select_for_update(of=of)
+
+
+class RowLock(Guard, Generic[M]):
+    """The lock on one row. `with` gives the row, read after the lock was acquired."""
+
+    __slots__ = ("_atomic", "_source")
+
+    def __init__(self, source: Source[M], terms: Terms, *, atomic: bool) -> None:
+        super().__init__(terms)
+        self._source = source
+        self._atomic = atomic
+
+    def __repr__(self) -> str:
+        return f"<RowLock {self._source}>"
+
+    @property
+    def _model(self) -> type[Model]:
+        return self._source.model
+
+    def _name(self) -> str:
+        return name_of(self._source.model, self._source.find())
+
+    def _transactions(self) -> list[BaseDatabaseWrapper]:
+        connection = connections[self._source.using]
+        return [connection] if users_blocks(connection) else []
+
+    def __enter__(self) -> M:
+        ensure_visible_end(connections[self._source.using])
+        pk = self._source.find()
+        while True:
+            name = name_of(self._source.model, pk)
+            entry = self._enter(name)
+            try:
+                row = self._begin(entry, pk)
+            except BaseException as error:
+                self._undo(entry, error)
+                raise
+            if name_of(self._source.model, row.pk) == name:
+                return row
+            # The database takes two spellings for one (a case-insensitive collation, padding): the row's own counts.
+            self._undo(entry, None)
+            pk = row.pk
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        entry = self._exited_entry()
+        lost = self._check(entry.hold.lease)  # nobody commits after the deadline
+        failure = error or lost
+        late: RedisLockError | None = None
+        try:
+            if entry.atomic is not None:
+                entry.atomic.__exit__(type(failure) if failure else None, failure, traceback)
+        finally:
+            undone = entry.atomic is not None and failure is not None
+            if undone or not self._defer(entry):
+                late = self._leave(entry.hold)
+        if late is not None and failure is None and entry.atomic is not None:
+            # Raised, this would read as "rolled back", and a caller who tries again would do it twice.
+            logger.warning("Known only after the commit: %s", late)
+        else:
+            tell(lost or late, error)
+
+    def _begin(self, entry: Entry, pk: Any) -> M:
+        """Open the transaction and read the row in it."""
+        connection = connections[self._source.using]
+        joins = bool(users_blocks(connection))
+        if joins:
+            entry.savepoints = savepoints_of(connection)
+        if self._atomic:
+            atomic = Atomic(self._source.using, savepoint=True, durable=False)
+            atomic.__enter__()
+            entry.atomic = atomic
+        newest = joins and connection.features.has_select_for_update and pins_snapshot(connection)
+        return self._source.read(pk, newest=newest)
+
+    def _undo(self, entry: Entry, error: BaseException | None) -> None:
+        """Take back an entering in which nothing was done yet."""
+        self._entries.remove(entry)
+        try:
+            if entry.atomic is not None:
+                entry.atomic.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
+        finally:
+            failure = self._leave(entry.hold)
+            if failure is not None:
+                logger.warning("Known only when it was given back: %s", failure)
+
+
+def select(
+    queryset: QuerySet[M],
+    pk: Any = None,
+    /,
+    *,
+    wait: MaybeSeconds | None = UNSET,
+    nowait: bool = False,
+    ttl: MaybeSeconds = UNSET,
+    atomic: bool = True,
+    alias: str = DEFAULT_ALIAS,
+    **lookup: Any,
+) -> RowLock[M]:
+    """The lock on the row of a queryset that a primary key or a lookup names; checks all that it is given."""
+    other_words = OTHER_WORDS.keys() & lookup.keys()
+    if other_words:
+        fields = {field.name for field in queryset.model._meta.get_fields()}
+        refuse_words(sorted(other_words - fields), call="locked()")
+    terms = read_terms(wait=wait, nowait=nowait, ttl=ttl, alias=alias)
+    return RowLock(Selected(queryset, pk, lookup), terms, atomic=atomic)
+
+
+def give(
+    instance: M,
+    pk: None = None,
+    /,
+    *,
+    wait: MaybeSeconds | None = UNSET,
+    nowait: bool = False,
+    ttl: MaybeSeconds = UNSET,
+    atomic: bool = True,
+    alias: str = DEFAULT_ALIAS,
+    **unknown: Any,
+) -> RowLock[M]:
+    """The lock on the row of an instance; checks all that it is given."""
+    refuse_words(unknown, call="locked(instance)")
+    if pk is not None:
+        raise TypeError(f"locked(instance) locks the row of that instance: it takes no other primary key ({pk!r}).")
+    return RowLock(Given(instance), read_terms(wait=wait, nowait=nowait, ttl=ttl, alias=alias), atomic=atomic)

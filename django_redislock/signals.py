@@ -1,0 +1,20 @@
+"""Signals, always sent robustly; `sender` is the model, or `NamedLock` for a plain name.
+
+Re-entering a held lock sends nothing.
+"""
+
+from __future__ import annotations
+
+from django.dispatch import Signal
+
+lock_acquired = Signal()
+"""A lease was acquired. Arguments: `lease`."""
+
+lock_released = Signal()
+"""A lease was given back while it was held. Arguments: `lease`."""
+
+lock_lost = Signal()
+"""A lease turned out to have ended before its holder gave it back. Arguments: `lease`."""
+
+lock_contended = Signal()
+"""A lock was refused because another holds it. Arguments: `error`, the `LockBusy` that is raised."""

@@ -1,0 +1,22 @@
+-- renew: keep the key for another ttl if the token holds it; what has ended is never brought back.
+--
+-- KEYS     1 lock   2 held index of the bucket
+-- ARGV     1 token   2 ttl in ms   3 name of the lock
+-- returns  1 renewed   0 nobody holds the key   -1 somebody else does
+local lock_key, held_key = KEYS[1], KEYS[2]
+local token, ttl, name = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+
+local value = redis.call('GET', lock_key)
+if not value then
+  return 0
+end
+if string.sub(value, 1, #token + 1) ~= token .. ' ' then
+  return -1
+end
+local time = redis.call('TIME')
+redis.call('PEXPIRE', lock_key, ttl)
+redis.call('ZADD', held_key, time[1] * 1000 + math.floor(time[2] / 1000) + ttl, name)
+if redis.call('PTTL', held_key) < ttl then
+  redis.call('PEXPIRE', held_key, ttl)
+end
+return 1

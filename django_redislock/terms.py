@@ -1,0 +1,67 @@
+"""How a lock is to be acquired, as the caller says it: checked at the call, so that a mistake locks nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Literal
+
+from .conf import Seconds, read_ttl, read_wait
+from .handler import DEFAULT_ALIAS
+
+
+class Unset(Enum):
+    """Tells "not given: the setting decides" from `None`, which is a value of `wait`."""
+
+    UNSET = "the setting"
+
+
+UNSET: Final = Unset.UNSET
+MaybeSeconds = Seconds | Literal[Unset.UNSET]
+
+OTHER_WORDS = {
+    "timeout": "ttl= (how long the server keeps the lock) or wait= (how long to wait for it)",
+    "blocking_timeout": "wait=",
+    "blocking": "nowait=",
+    "expire": "ttl=",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What the caller asked for; what was left open is `UNSET`."""
+
+    alias: str
+    """Alias in `REDISLOCK`."""
+    ttl: float | Literal[Unset.UNSET]
+    """Seconds that the server keeps the lease."""
+    wait: float | Literal[Unset.UNSET] | None
+    """Seconds that acquiring may wait; `None`: for ever."""
+
+
+def read_terms(
+    *,
+    alias: str = DEFAULT_ALIAS,
+    ttl: MaybeSeconds = UNSET,
+    wait: MaybeSeconds | None = UNSET,
+    nowait: bool = False,
+) -> Terms:
+    """Check the arguments that every lock takes.
+
+    Raises `TypeError` or `ValueError`.
+    """
+    if nowait and wait is not UNSET:
+        raise TypeError("nowait=True is wait=0: pass one of the two.")
+    return Terms(
+        alias=alias,
+        ttl=UNSET if ttl is UNSET else read_ttl(ttl),
+        wait=0.0 if nowait else UNSET if wait is UNSET else read_wait(wait),
+    )
+
+
+def refuse_words(names: Iterable[str], *, call: str) -> None:
+    """Raise a `TypeError` for the first name, which tells our word for it if it is another library's."""
+    for name in names:
+        hint = f" Did you mean {OTHER_WORDS[name]}?" if name in OTHER_WORDS else ""
+        raise TypeError(f"{call} got an unexpected keyword argument {name!r}.{hint}")

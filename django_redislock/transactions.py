@@ -1,0 +1,91 @@
+"""When to release: not before the transaction has ended in which the lock was used.
+
+Django runs hooks after a commit but has none for a rollback. It keeps the hooks of a transaction, and of each
+savepoint in it, until that ends one way or the other, and then drops them: so a finalizer on the hook tells the
+rollback, at the savepoint or of the whole.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.transaction import Atomic, TransactionManagementError
+
+
+def users_blocks(connection: BaseDatabaseWrapper) -> list[Atomic]:
+    """The `atomic()` blocks that are open, without those that a `TestCase` wraps around each test."""
+    if not connection.in_atomic_block:
+        return []
+    return [block for block in connection.atomic_blocks if not block._from_testcase]  # type: ignore[attr-defined]  # not in the stubs
+
+
+def ensure_visible_end(connection: BaseDatabaseWrapper) -> None:
+    """Refuse a connection on which the end of a transaction cannot be seen.
+
+    Raises `TransactionManagementError` when autocommit was switched off by hand.
+    """
+    if not connection.in_atomic_block and not connection.get_autocommit():
+        raise TransactionManagementError(
+            f"Autocommit is off on the database {connection.alias!r}, so the lock could not tell when the "
+            f"transaction ends and would be released before the commit. Use transaction.atomic()."
+        )
+
+
+def open_connections() -> list[BaseDatabaseWrapper]:
+    """This thread's database connections that are inside a transaction of the user."""
+    return [connection for connection in connections.all(initialized_only=True) if users_blocks(connection)]
+
+
+def pins_snapshot(connection: BaseDatabaseWrapper) -> bool:
+    """Whether a transaction goes on reading what its first query saw, as REPEATABLE READ and up do.
+
+    There a plain read after the lock can be old; a locking one reads the newest row or fails.
+    """
+    level = getattr(connection, "isolation_level", "read committed")  # a name on MySQL, an enum on PostgreSQL
+    return str(getattr(level, "name", level)).replace("_", " ").lower() not in {"read committed", "read uncommitted"}
+
+
+Savepoints = frozenset[str]
+
+
+def savepoints_of(connection: BaseDatabaseWrapper) -> Savepoints:
+    """The savepoints that the code stands in now."""
+    return frozenset(connection.savepoint_ids)
+
+
+class _Hook:
+    """Calls `ended` once: after the commit, or when Django drops the hook because of a rollback."""
+
+    __slots__ = ("__weakref__", "finalizer")
+
+    def __init__(self, ended: Callable[[], None]) -> None:
+        self.finalizer = weakref.finalize(self, ended)
+        self.finalizer.atexit = False  # where clients are being torn down already, the ttl does it
+
+    def __call__(self) -> None:
+        self.finalizer()
+
+
+def at_end_of_transaction(connection: BaseDatabaseWrapper, since: Savepoints, release: Callable[[], None]) -> None:
+    """Call `release` when the open transaction ends, or when a savepoint of `since` is rolled back.
+
+    `since` are the savepoints in which the lock was acquired. The rollback of another one, in which it merely
+    was given back, frees nothing: what was written before that savepoint is still uncommitted.
+    """
+
+    def ended() -> None:
+        if connection.in_atomic_block and since <= savepoints_of(connection):
+            at_end_of_transaction(connection, since, release)
+        else:
+            release()
+
+    hook = _Hook(ended)
+    connection.on_commit(hook, robust=True)
+    blocks = users_blocks(connection)
+    if len(blocks) < len(connection.atomic_blocks):
+        # A test case never commits. Django drops a block object at the block's end, but for those that a
+        # decorator keeps: then it is the end of the test.
+        weakref.finalize(blocks[0], hook.finalizer)
