@@ -11,6 +11,7 @@ from django.db import models
 from django_redislock import LockManager
 
 PENNY = Decimal("0.01")
+KEY_LENGTH = 64
 
 
 class Account(models.Model):
@@ -40,7 +41,7 @@ class Transfer(models.Model):
         BOOKED = "booked", "booked"
         REFUSED = "refused", "refused: not enough money"
 
-    key = models.CharField("idempotency key", max_length=64, unique=True)
+    key = models.CharField("idempotency key", max_length=KEY_LENGTH, unique=True)
     source = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="sent")
     target = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="received")
     amount = models.DecimalField(max_digits=12, decimal_places=2, validators=[MinValueValidator(PENNY)])

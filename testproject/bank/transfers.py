@@ -1,0 +1,102 @@
+"""Moving money: what an order is, how it is decided, and how both its accounts are locked."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+
+from django.db import IntegrityError
+
+from django_redislock import get_lease
+
+from .models import Account, Transfer
+
+TTL = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """Somebody wants money to be moved. Sent twice with one key, it is the same wish."""
+
+    key: str
+    source: int
+    target: int
+    amount: Decimal
+
+    @property
+    def accounts(self) -> list[int]:
+        """The keys of both rows, in the one order in which everybody locks and writes them: so nobody deadlocks."""
+        return sorted((self.source, self.target))
+
+
+class Outcome(enum.StrEnum):
+    BOOKED = "booked"
+    REFUSED = "refused"
+    DUPLICATE = "duplicate"
+
+
+Rows = Mapping[int, Account]
+
+
+@contextmanager
+def locked_rows(order: Order, *, wait: float, ttl: float = TTL) -> Iterator[Rows]:
+    """Both accounts of an order, locked and fresh, inside a transaction.
+
+    Both locks are held before the transaction begins (`atomic=False` for the first). A process that waited for
+    the second one inside a transaction would deadlock on SQLite, where a transaction that writes locks out all
+    others: it waits for a lock whose holder waits for the database.
+
+    Raises what `locked()` raises.
+    """
+    first, second = order.accounts
+    with (
+        Account.objects.locked(first, wait=wait, ttl=ttl, atomic=False) as one,
+        Account.objects.locked(second, wait=wait, ttl=ttl) as other,
+    ):
+        yield {one.pk: one, other.pk: other}
+        get_lease(one).ensure_held()  # the commit, which comes next, checks the lease of the second only
+
+
+def book(order: Order, rows: Rows) -> Outcome:
+    """Decide the order with both rows in hand and write the decision. To be called in a transaction.
+
+    Raises `IntegrityError` when its key was decided before.
+    """
+    source, target = rows[order.source], rows[order.target]
+    outcome = Outcome.BOOKED if source.balance >= order.amount else Outcome.REFUSED
+    if outcome is Outcome.BOOKED:
+        source.balance -= order.amount
+        target.balance += order.amount
+        for pk in order.accounts:
+            rows[pk].movements += 1
+            rows[pk].save()
+    Transfer.objects.create(
+        key=order.key, source=source, target=target, amount=order.amount, status=Transfer.Status(outcome)
+    )
+    return outcome
+
+
+def decided_once(order: Order, decide: Callable[[], Outcome]) -> Outcome:
+    """What `decide` says, or that the key was decided before: the unique key says so and rolled all back."""
+    try:
+        return decide()
+    except IntegrityError:
+        if not Transfer.objects.filter(key=order.key).exists():
+            raise
+        return Outcome.DUPLICATE
+
+
+def transfer(order: Order, *, wait: float) -> Outcome:
+    """Carry an order out, safely beside any number of others.
+
+    Raises what `locked()` raises; then nothing was booked.
+    """
+
+    def decide() -> Outcome:
+        with locked_rows(order, wait=wait) as rows:
+            return book(order, rows)
+
+    return decided_once(order, decide)
