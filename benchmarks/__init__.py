@@ -1,0 +1,1 @@
+"""What locking costs, beside what else could be used: `python -m benchmarks --help`."""
