@@ -12,9 +12,7 @@ from pytest_django import DjangoDbBlocker
 
 LOCK_ALIASES = {"fake": None, "real": "TEST_REDIS_URL"}
 DB_ALIASES = {"default": None, "postgres": "TEST_POSTGRES_URL", "mariadb": "TEST_MARIADB_URL"}
-MISSING = [
-    variable for variable in [*LOCK_ALIASES.values(), *DB_ALIASES.values()] if variable not in {None, *os.environ}
-]
+MISSING = [variable for variable in (LOCK_ALIASES | DB_ALIASES).values() if variable and variable not in os.environ]
 HINT = "`python -m tests.servers -- COMMAND...` starts the servers that this machine has"
 
 
@@ -58,7 +56,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Give a test with `db_alias` the database of its parameter, and no other."""
     if alias := parameters_of(item).get("db_alias"):
         own = item.get_closest_marker("django_db")
-        item.add_marker(pytest.mark.django_db(**({"databases": [alias]} | (own.kwargs if own else {}))), append=False)
+        marks = {"databases": [alias], **(own.kwargs if own else {})}
+        item.add_marker(pytest.mark.django_db(**marks), append=False)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -46,6 +46,7 @@ def test_servers_that_the_environment_names_are_kept():
 def test_a_signal_reaches_the_command(number):
     command = [*WRAPPER, sys.executable, "-c", LISTENER]
     with subprocess.Popen(command, env=os.environ | NAMED, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as wrapper:
+        assert wrapper.stdout is not None
         wrapper.stdout.readline()
         wrapper.send_signal(number)
         assert wrapper.wait() == 40 + number

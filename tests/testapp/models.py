@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any, ClassVar
+from typing import Any
 
 from django.db import models
 
@@ -16,7 +16,7 @@ class Account(models.Model):
     name = models.CharField(max_length=40, default="")
     balance = models.DecimalField(max_digits=12, decimal_places=2, default=0)
 
-    objects: ClassVar[LockManager[Account]] = LockManager()
+    objects = LockManager()
 
     def __str__(self) -> str:
         return self.name
@@ -24,8 +24,6 @@ class Account(models.Model):
 
 class AccountProxy(Account):
     """The same rows under another class."""
-
-    objects: ClassVar[LockManager[AccountProxy]] = LockManager()
 
     class Meta:
         proxy = True
@@ -36,7 +34,7 @@ class Place(models.Model):
 
     name = models.CharField(max_length=40, default="")
 
-    objects: ClassVar[LockManager[Place]] = LockManager()
+    objects = LockManager()
 
     def __str__(self) -> str:
         return self.name
@@ -47,15 +45,11 @@ class Restaurant(Place):
 
     serves_pizza = models.BooleanField(default=False)
 
-    objects: ClassVar[LockManager[Restaurant]] = LockManager()
-
 
 class Pizzeria(Restaurant):
     """Grandchild: a row in three tables."""
 
     oven = models.CharField(max_length=40, default="")
-
-    objects: ClassVar[LockManager[Pizzeria]] = LockManager()
 
 
 class Plan(models.Model):
@@ -63,7 +57,7 @@ class Plan(models.Model):
 
     account = models.OneToOneField(Account, on_delete=models.CASCADE, primary_key=True)
 
-    objects: ClassVar[LockManager[Plan]] = LockManager()
+    objects = LockManager()
 
     def __str__(self) -> str:
         return f"Plan of {self.account_id}"
@@ -74,7 +68,7 @@ class Parcel(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
 
-    objects: ClassVar[LockManager[Parcel]] = LockManager()
+    objects = LockManager()
 
     def __str__(self) -> str:
         return str(self.id)
@@ -85,7 +79,7 @@ class Country(models.Model):
 
     code = models.CharField(max_length=40, primary_key=True)
 
-    objects: ClassVar[LockManager[Country]] = LockManager()
+    objects = LockManager()
 
     def __str__(self) -> str:
         return self.code
@@ -96,7 +90,7 @@ class Weight(models.Model):
 
     grams = models.DecimalField(max_digits=8, decimal_places=3, primary_key=True)
 
-    objects: ClassVar[LockManager[Weight]] = LockManager()
+    objects = LockManager()
 
     def __str__(self) -> str:
         return str(self.grams)
@@ -118,10 +112,10 @@ class Book(models.Model):
 
     isbn = IsbnField(max_length=10, primary_key=True)
 
-    objects: ClassVar[LockManager[Book]] = LockManager()
+    objects = LockManager()
 
     def __str__(self) -> str:
-        return self.isbn
+        return str(self.isbn)
 
 
 class Seat(models.Model):
@@ -132,7 +126,7 @@ class Seat(models.Model):
     number = models.IntegerField()
     guest = models.CharField(max_length=40, default="")
 
-    objects: ClassVar[LockManager[Seat]] = LockManager()
+    objects = LockManager()
 
     def __str__(self) -> str:
         return f"{self.row}{self.number}"
