@@ -152,12 +152,19 @@ class Ticket(models.Model):
         return f"Ticket {self.pk}"
 
 
+class CouponQuerySet(LockQuerySet["Coupon"]):
+    """Another queryset of the application's own."""
+
+    def unused(self) -> CouponQuerySet:
+        return self.filter(used=False)
+
+
 class Coupon(models.Model):
-    """A manager made by `as_manager`."""
+    """A manager made by the queryset itself."""
 
     used = models.BooleanField(default=False)
 
-    objects = LockQuerySet["Coupon"].as_manager()
+    objects = CouponQuerySet.as_manager()
 
     def __str__(self) -> str:
         return f"Coupon {self.pk}"
