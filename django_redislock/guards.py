@@ -16,13 +16,13 @@ from django.dispatch import Signal
 from django.utils.asyncio import async_unsafe
 
 from . import signals
-from .conf import read_wait
 from .exceptions import LockBusy, LockNotHeld, RedisLockError, StoreUnavailable
 from .handler import locks
 from .holder import Holder
 from .holds import Hold, current_flow, enter
 from .keylock import not_held
 from .lease import Lease, LeaseState
+from .seconds import read_wait
 from .stores.base import Answer
 from .terms import UNSET, MaybeSeconds, Terms, Unset
 from .transactions import Savepoints, at_end_of_transaction, open_connections

@@ -60,13 +60,12 @@ class KeyLock:
         lease.end(LeaseState.RELEASED if answer is Answer.DONE else LeaseState.LOST)
         return answer
 
-    def extend(self, lease: Lease, ttl: float | None) -> None:
-        """Keep the key for another `ttl` seconds from now (the lease's own ttl when `None`).
+    def extend(self, lease: Lease, ttl: float) -> None:
+        """Keep the key for another `ttl` seconds from now.
 
         Raises `LockNotHeld` when the lease has ended, `StoreUnavailable` when Redis cannot be asked.
         """
         self._ensure_ours(lease)
-        ttl = lease.ttl if ttl is None else ttl
         asked_at = clock.now()
         answer = self.store.renew(self.key, token=lease.token, ttl=ttl)
         if answer is not Answer.DONE:

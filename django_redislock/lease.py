@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from . import clock
 from .exceptions import LeaseLost
+from .seconds import Seconds, read_ttl
 
 if TYPE_CHECKING:
     from .keys import Key
@@ -24,7 +25,7 @@ class LeaseState(StrEnum):
 class Extender(Protocol):
     """Whoever can ask the store for more time."""
 
-    def extend(self, lease: Lease, ttl: float | None) -> None:
+    def extend(self, lease: Lease, ttl: float) -> None:
         """Keep the lease for another `ttl` seconds."""
 
 
@@ -80,12 +81,12 @@ class Lease:
         if self.state is not LeaseState.HELD:
             raise self.lost()
 
-    def extend(self, ttl: float | None = None) -> None:
+    def extend(self, ttl: Seconds | None = None) -> None:
         """Ask the server to keep the lease for another `ttl` seconds from now (its own ttl when not given).
 
         Raises `LockNotHeld` when the server no longer knows it, `StoreUnavailable` when it cannot be asked.
         """
-        self._extender.extend(self, ttl)
+        self._extender.extend(self, self.ttl if ttl is None else read_ttl(ttl))
 
     def prolong(self, *, ttl: float, asked_at: float) -> None:
         """Note what the server granted to a question asked at `asked_at`."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Literal
 
-from .conf import Seconds, read_ttl, read_wait
 from .handler import DEFAULT_ALIAS
+from .seconds import Seconds, read_ttl, read_wait
 
 
 class Unset(Enum):

@@ -1,0 +1,64 @@
+"""`fork`: a child has a copy of everything that its parent holds, but not the right."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from django_redislock import LockBusy, LockNotHeld, lock
+from tests.flows import is_free
+
+pytestmark = [
+    pytest.mark.usefixtures("real_redis"),
+    # Earlier tests have started threads; the child of a test does nothing but what is tested.
+    pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
+]
+
+
+def attempt() -> str:
+    """What somebody gets who tries once."""
+    try:
+        with lock("a", nowait=True):
+            return "entered"
+    except LockBusy:
+        return "busy"
+
+
+def in_child(work: Callable[[], str]) -> str:
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(writer, work().encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(writer)
+    with os.fdopen(reader) as answer:
+        return answer.read()
+
+
+def test_a_child_does_not_enter_its_parents_lock():
+    with lock("a"):
+        assert in_child(attempt) == "busy"
+
+
+def test_a_child_does_not_release_its_parents_lock():
+    guard = lock("a")
+
+    def leave() -> str:
+        try:
+            guard.__exit__(None, None, None)
+        except LockNotHeld as refused:
+            return str(refused)
+        return "released"
+
+    with guard:
+        assert "forked" in in_child(leave)
+        assert not is_free("a")
+
+
+def test_a_child_acquires_for_itself():
+    with lock("a"):
+        pass
+    assert in_child(attempt) == "entered"
