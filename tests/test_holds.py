@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
+from django.core.cache import caches
 from django.core.exceptions import SynchronousOnlyOperation
 from redis.connection import Connection
 
@@ -33,9 +34,12 @@ def trips(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Collects what is sent to Redis from now on."""
     sent: list[Any] = []
     send = Connection.send_command
-    monkeypatch.setattr(
-        Connection, "send_command", lambda self, *args, **kw: (sent.append(args), send(self, *args, **kw))
-    )
+
+    def note(self: Connection, *args: Any, **kwargs: Any) -> Any:
+        sent.append(args)
+        return send(self, *args, **kwargs)
+
+    monkeypatch.setattr(Connection, "send_command", note)
     return sent
 
 
@@ -94,7 +98,6 @@ class TestAfterALoss:
     @pytest.fixture
     def lapse(self, monkeypatch: pytest.MonkeyPatch, lock_alias: str) -> Callable[[], None]:
         """Lets the lease end, here and on the server."""
-        from django.core.cache import caches
 
         def lapse() -> None:
             caches[lock_alias].clear()

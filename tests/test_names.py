@@ -11,7 +11,9 @@ from django.core.cache import caches
 
 from django_redislock import InvalidLockSettings, LeaseLost, LockBusy, LockNotHeld, StoreUnavailable, WaitTimeout, lock
 from django_redislock.keylock import KeyLock
+from django_redislock.stores.redis import RedisStore
 from tests.flows import elsewhere, is_free
+from tests.testapp.models import Account
 
 pytestmark = pytest.mark.usefixtures("lock_alias")
 
@@ -59,8 +61,6 @@ class TestUse:
         assert lock("a").info() is None
 
     def test_a_name_that_spells_a_row_is_that_rows_lock(self, db):
-        from tests.testapp.models import Account
-
         with lock("testapp.Account:7"):
             assert Account.objects.is_locked(7)
 
@@ -217,8 +217,6 @@ class TestRedisAway:
 
 class TestInterrupts:
     def test_what_was_granted_to_an_interrupted_acquire_is_given_back(self, monkeypatch):
-        from django_redislock.stores.redis import RedisStore
-
         acquire = RedisStore.acquire
 
         def interrupted(self: RedisStore, *args: Any, **kwargs: Any) -> None:

@@ -121,7 +121,7 @@ class AfterwardsTest(TestCase):
         key = None
 
         class Inner(InATestCase):
-            def runTest(self) -> None:
+            def runTest(self) -> None:  # noqa: N802  # the name that unittest looks for
                 nonlocal key
                 self.test_a_transaction_of_a_decorator_holds_it_until_the_end_of_the_test()
                 key = self.key
