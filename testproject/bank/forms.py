@@ -17,6 +17,7 @@ class TransferForm(forms.Form):
 
     def __init__(self, *args: Any, source: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.label_suffix = ""
         targets = self.fields["target"]
         assert isinstance(targets, forms.ModelChoiceField)
         targets.queryset = Account.objects.exclude(pk=source)

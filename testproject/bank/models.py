@@ -25,7 +25,7 @@ class Account(models.Model):
     balance = models.DecimalField(max_digits=14, decimal_places=2, default=Decimal(0))
     movements = models.PositiveIntegerField(default=0, help_text="How many booked transfers touched this account.")
 
-    objects: ClassVar[LockManager[Account]] = LockManager()
+    objects = LockManager()
 
     class Meta:
         ordering: ClassVar = ["number"]

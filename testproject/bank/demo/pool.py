@@ -73,6 +73,7 @@ class Pool:
 
     def __init__(self, size: int) -> None:
         self._workers = [Worker() for _ in range(size)]
+        self.killed = 0
 
     def __enter__(self) -> Pool:
         return self
@@ -135,3 +136,4 @@ class Pool:
         busy = [worker for worker in self._workers if worker.tasks and not worker.killed]
         if busy:
             random.choice(busy).kill()
+            self.killed += 1

@@ -65,6 +65,7 @@ def run(plan: Plan, mode: Mode, *, pool: Pool, progress: Callable[[Done], Any]) 
     tasks = [Task(order=order_of(line, pks), mode=mode.name, terms=plan.terms) for line in plan.lines]
     kill_at = moments(len(tasks), plan.kills) if mode.protected else frozenset()
     pool.wait_until_ready()
+    killed_before = pool.killed
     started = time.perf_counter()
     done = []
     for answer in pool.run(tasks, kill_at=kill_at):
@@ -77,7 +78,7 @@ def run(plan: Plan, mode: Mode, *, pool: Pool, progress: Callable[[Done], Any]) 
         orders=len(done),
         duplicates=sum(each.outcome is Outcome.DUPLICATE for each in done),
         retries=sum(each.retries for each in done),
-        killed=len(kill_at),
+        killed=pool.killed - killed_before,
         waits=tuple(each.waited for each in done),
     )
 

@@ -11,7 +11,8 @@ from typing import IO, Any, NoReturn, cast
 
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.sqlite3.base import DatabaseWrapper as SQLite
 from rich.console import Console
 
 import testproject.bank.data
@@ -91,7 +92,8 @@ class Command(BaseCommand):
         )
 
     def _modes(self, report: Report, names: Sequence[str]) -> list[Mode]:
-        if connection.vendor == "sqlite" and connection.is_in_memory_db():
+        connection = connections[DEFAULT_DB_ALIAS]
+        if isinstance(connection, SQLite) and connection.is_in_memory_db():
             raise CommandError("The demo needs a database that several processes see, not one in memory.")
         call_command("migrate", verbosity=0)
         report.say(f"Database: {connection.display_name} {'.'.join(map(str, connection.get_database_version()))}")
