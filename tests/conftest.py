@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.core.cache import caches
 from django.test import override_settings
 from pytest_django import DjangoDbBlocker
@@ -70,6 +72,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for variable in needed.intersection(MISSING):
         refuse = pytest.fail if os.environ.get("REDISLOCK_REQUIRE_SERVERS") == "1" else pytest.skip
         refuse(f"{variable} is not set: {HINT}")
+
+
+def pytest_unconfigure() -> None:
+    """Remove what SQLite leaves beside a database file while a connection of some thread is still open."""
+    for suffix in ("", "-shm", "-wal"):
+        Path(f"{settings.SQLITE}{suffix}").unlink(missing_ok=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

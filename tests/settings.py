@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import os
-import shutil
+import secrets
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -29,10 +28,11 @@ ROOT_URLCONF = "tests.urls"
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.testapp"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
-# Processes that a test starts import these settings too, and find the same directory.
-if "REDISLOCK_TEST_DIRECTORY" not in os.environ:
-    os.environ["REDISLOCK_TEST_DIRECTORY"] = tempfile.mkdtemp(prefix="redislock-test-")
-    atexit.register(shutil.rmtree, os.environ["REDISLOCK_TEST_DIRECTORY"], ignore_errors=True)
+# A file, because a database in memory is seen by one process only. Its name is handed down to the processes that a
+# test starts, and nothing is made yet: mypy imports these settings too, and leaves without cleaning up.
+SQLITE = os.environ.setdefault(
+    "REDISLOCK_TEST_SQLITE", str(Path(tempfile.gettempdir()) / f"redislock-test-{secrets.token_hex(8)}.sqlite3")
+)
 
 # Set by conftest.py once the test databases are there: in the processes that a test starts, the aliases mean those.
 IN_TEST_DATABASES = os.environ.get("REDISLOCK_IN_TEST_DATABASES") == "1"
@@ -45,9 +45,7 @@ def database(url: str) -> dict[str, Any]:
     return entry | {"NAME": test_name if IN_TEST_DATABASES else entry["NAME"], "TEST": {"NAME": test_name}}
 
 
-# A file, because a database in memory is seen by one process only.
-SQLITE = Path(os.environ["REDISLOCK_TEST_DIRECTORY"]) / "test.sqlite3"
-DATABASES = {"default": databases.sqlite(SQLITE) | {"TEST": {"NAME": SQLITE}}}
+DATABASES = {"default": databases.sqlite(Path(SQLITE)) | {"TEST": {"NAME": SQLITE}}}
 for alias, variable in {"postgres": "TEST_POSTGRES_URL", "mariadb": "TEST_MARIADB_URL"}.items():
     if variable in os.environ:
         DATABASES[alias] = database(os.environ[variable])

@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.servers import KINDS
+from tests.servers import KINDS, Missing, Redis, Server
 
 WRAPPER = [sys.executable, "-m", "tests.servers", "--"]
 NAMED = {kind.variable: f"named://{kind.name}" for kind in KINDS}
@@ -46,7 +48,6 @@ def test_servers_that_the_environment_names_are_kept():
 def test_a_signal_reaches_the_command(number):
     command = [*WRAPPER, sys.executable, "-c", LISTENER]
     with subprocess.Popen(command, env=os.environ | NAMED, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as wrapper:
-        assert wrapper.stdout is not None
         wrapper.stdout.readline()
         wrapper.send_signal(number)
         assert wrapper.wait() == 40 + number
@@ -71,3 +72,33 @@ def test_a_missing_server_is_told_at_the_end():
 def test_a_missing_server_is_an_error_where_servers_are_required():
     done = run(sys.executable, "-c", "print('ran')", REDISLOCK_REQUIRE_SERVERS="1")
     assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.fixture
+def directory():
+    """A place that the accounts of the servers can reach, unlike tmp_path."""
+    with TemporaryDirectory() as path:
+        Path(path).chmod(0o755)
+        yield Path(path) / "server"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_answers_from_start_to_stop(kind: type[Server], directory):
+    server = kind(directory)
+    try:
+        server.start()
+        assert server.answers()
+    except Missing as reason:
+        pytest.skip(str(reason))
+    finally:
+        server.stop()
+    assert not server.answers()
+
+
+def test_a_server_that_does_not_start_is_missing_and_says_its_last_words(directory):
+    class Broken(Redis):
+        def command(self) -> list[str]:
+            return ["sh", "-c", "echo out of luck; exit 3"]
+
+    with pytest.raises(Missing, match="the server ended with 3; out of luck"):
+        Broken(directory).start()

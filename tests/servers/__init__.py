@@ -20,7 +20,7 @@ from .redis import Redis
 
 KINDS: tuple[type[Server], ...] = (Redis, PostgreSQL, MariaDB)
 
-__all__ = ["KINDS", "MariaDB", "PostgreSQL", "Redis", "Running", "running"]
+__all__ = ["KINDS", "MariaDB", "Missing", "PostgreSQL", "Redis", "Running", "Server", "running"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
