@@ -76,7 +76,7 @@ class Report:
 
     def show(self) -> None:
         """Print it."""
-        console = Console(highlight=False, markup=False, soft_wrap=True)
+        console = Console(highlight=False, markup=False, soft_wrap=True, width=100)
         console.print(" · ".join(f"{name} {number}" for name, number in self.versions.items()))
         console.print(self.table())
         for line in (*self.notes, "", *self.targets):
