@@ -17,6 +17,7 @@ ACCOUNT_COLUMNS = ["number", "owner", "opening"]
 ORDER_COLUMNS = ["key", "source", "target", "amount", "purpose"]
 
 amount_field = forms.DecimalField(min_value=PENNY, max_digits=12, decimal_places=2)
+opening_field = forms.DecimalField(min_value=0, max_digits=12, decimal_places=2)
 
 
 class BadFile(Exception):
@@ -74,7 +75,7 @@ def read_accounts(path: Path) -> tuple[OpeningBalance, ...]:
             number, owner, opening = fields(text, ACCOUNT_COLUMNS)
             if number in found:
                 raise BadLine(f"account {number} is there twice")
-            found[number] = OpeningBalance(number=number, owner=owner, amount=amount(opening))
+            found[number] = OpeningBalance(number=number, owner=owner, amount=money(opening, opening_field))
         except BadLine as error:
             raise BadFile(f"{path.name}, line {line}: {error}.") from error
     return tuple(found.values())
@@ -108,7 +109,7 @@ def order(line: int, text: str, accounts: Collection[str]) -> OrderLine:
             raise BadLine(f"unknown account {number!r}")
     if source == target:
         raise BadLine(f"source and target are both {source}")
-    return OrderLine(line=line, key=key, source=source, target=target, amount=amount(wanted))
+    return OrderLine(line=line, key=key, source=source, target=target, amount=money(wanted, amount_field))
 
 
 def lines(path: Path, columns: list[str]) -> Iterator[tuple[int, str]]:
@@ -140,10 +141,10 @@ def fields(text: str, columns: list[str]) -> list[str]:
     return [field.strip() for field in found]
 
 
-def amount(text: str) -> Decimal:
-    """A positive sum of money."""
+def money(text: str, field: forms.DecimalField) -> Decimal:
+    """A sum of money that is right for the field."""
     try:
-        value: Decimal = amount_field.clean(text)
+        value: Decimal = field.clean(text)
     except ValidationError as error:
         raise BadLine(f"amount {text!r}: {' '.join(error.messages).rstrip('.')}") from error
     return value
