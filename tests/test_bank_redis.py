@@ -14,7 +14,7 @@ from redis import Redis
 
 from testproject.redis import NoRedisFound, programs, serving
 from testproject.redis.programs import FINDERS, Program, find_program
-from testproject.redis.serving import address, free_port, reachable, started
+from testproject.redis.servers import address, free_port, reachable, started
 
 NOT_THERE = "redis://user:secret@127.0.0.1:1/0?password=secret"
 STUB = Program(what="a stub", argv=(sys.executable, "-c", ""))

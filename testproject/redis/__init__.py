@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .programs import NoRedisFound
-from .serving import Serving, serving
+from .servers import Serving, serving
 
 __all__ = ["NoRedisFound", "Serving", "serving"]
