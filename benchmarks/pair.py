@@ -35,6 +35,7 @@ NOTES = (
     "CPU: user and system time of this process. Redis trips: requests sent, counted in the client.",
     "SQL: queries, counted by an execute wrapper, which does not see BEGIN and COMMIT: two trips more.",
     "Ratios: the median over the blocks of the ratio of their medians.",
+    "select_for_update() waits for the disk at its commit, objects.locked(pk), which only reads, does not.",
 )
 
 
