@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from testproject.bank.demo.runs import Run, moments
 from testproject.bank.management.commands.demo import judge
 from testproject.bank.models import Account, Transfer
 from testproject.bank.transfers import Order
+from testproject.redis.servers import reachable
 from tests.conftest import DB_ALIASES
 
 MANAGE = Path(__file__).parent.parent / "testproject" / "manage.py"
@@ -137,6 +139,24 @@ def test_a_file_without_an_order_is_refused(fresh, tmp_path):
 def test_a_database_in_memory_is_refused(environ):
     _, _, errors = demo(environ=environ | {"DATABASE_URL": "sqlite://:memory:"})
     assert "needs a database that several processes see" in errors
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_with_its_workers_and_its_redis(fresh, number, code):
+    del fresh["REDIS_URL"]
+    command = [sys.executable, "-u", str(MANAGE), "demo"]
+    with subprocess.Popen(
+        command, env=fresh, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().split()[-1]
+        while not process.stdout.readline().startswith("Database: "):
+            assert process.poll() is None
+        os.killpg(process.pid, number)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "Traceback" not in errors
+    assert reachable(f"redis://{address}/0") == "ConnectionError"
 
 
 @pytest.fixture

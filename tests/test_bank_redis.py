@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 from redis import Redis
+from redis.exceptions import NoScriptError
 
 from testproject.redis import NoRedisFound, programs, serving
 from testproject.redis.programs import FINDERS, Program, find_program
@@ -55,6 +56,21 @@ def test_whatever_is_found_answers_and_runs_scripts_and_is_stopped(finder):
         assert client.eval("return redis.call('INCR', KEYS[1])", 1, "key") == 1
         assert server.what.startswith(program.what)
     assert reachable(server.url) == "ConnectionError"
+
+
+@pytest.mark.parametrize("finder", FINDERS.values(), ids=FINDERS)
+def test_it_does_not_hang_up_after_an_error(finder):
+    program = finder()
+    if program is None:
+        pytest.skip("not on this machine")
+    with started(program) as server, Redis.from_url(server.url, single_connection_client=True) as client:
+        connection = client.connection
+        assert connection is not None
+        connection.send_command("EVALSHA", "0" * 40, 0)
+        with pytest.raises(NoScriptError):
+            connection.read_response()
+        connection.send_command("PING")
+        assert connection.read_response() in {b"PONG", "PONG"}
 
 
 def test_the_first_that_there_is_is_taken(monkeypatch):

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import multiprocessing
 import random
+import signal
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 
@@ -24,13 +26,24 @@ class WorkerFailed(Exception):
     """A worker met an unexpected error or ended without having been told to."""
 
 
+@contextmanager
+def ctrl_c_ignored() -> Iterator[None]:
+    """A process that is started here does not hear it, from its first instant. It ends with its pipe."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class Worker:
     """A process, the pipe to it and what it has been given and not answered."""
 
     def __init__(self) -> None:
         self.pipe, theirs = processes.Pipe()
         self.process = processes.Process(target=serve, args=(theirs,), daemon=True)
-        self.process.start()
+        with ctrl_c_ignored():
+            self.process.start()
         theirs.close()  # or the end of the process would not end the pipe
         self.tasks: deque[Task] = deque()
         self.ready = False

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import signal
 import traceback
+from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 
 import django
 
-from .messages import Answer, Failed, Ready
+from .messages import Answer, Done, Failed, Ready, Task
 
 
 def serve(pipe: Connection) -> None:
-    """Do what comes through the pipe, one after the other."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the demo, which then closes the pipe
+    """Do what comes through the pipe, one after the other, until it is closed or the demo is gone."""
     django.setup()
     from .carrying import carry_out  # noqa: PLC0415  models cannot be imported any earlier
 
-    pipe.send(Ready())
-    while True:
-        try:
-            task = pipe.recv()
-        except EOFError:
-            return
-        answer: Answer
-        try:
-            answer = carry_out(task)
-        except Exception:  # noqa: BLE001  it is told to the demo, which ends with it
-            answer = Failed(traceback=traceback.format_exc())
-        pipe.send(answer)
+    with suppress(EOFError, ConnectionError):
+        pipe.send(Ready())
+        while True:
+            pipe.send(answer(pipe.recv(), carry_out))
+
+
+def answer(task: Task, carry_out: Callable[[Task], Done]) -> Answer:
+    """What became of the task. An unexpected error is told to the demo, which ends with it."""
+    try:
+        return carry_out(task)
+    except Exception:  # noqa: BLE001
+        return Failed(traceback=traceback.format_exc())

@@ -58,6 +58,8 @@ class Command(BaseCommand):
                 runs = self._demo(report, options)
         except (BadFile, NoRedisFound, WorkerFailed) as error:
             raise CommandError(str(error)) from error
+        except KeyboardInterrupt:
+            raise CommandError("Interrupted.", returncode=128 + signal.SIGINT) from None
         report.table(runs)
         judge(report, runs)
 
