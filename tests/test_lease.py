@@ -1,0 +1,164 @@
+"""What the owner of a lease has in hand: everything about it is known without asking the server."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from django_redislock import LeaseLost, clock
+from django_redislock.keys import Key
+from django_redislock.lease import Lease, LeaseState
+from django_redislock.seconds import LONGEST_TTL, SHORTEST_TTL
+
+START = 5_000.0
+TOKEN = "a-secret-token"
+
+ttls = st.floats(min_value=SHORTEST_TTL, max_value=LONGEST_TTL)
+
+
+class Extender:
+    """Notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Lease, float]] = []
+
+    def extend(self, lease: Lease, ttl: float) -> None:
+        self.asked.append((lease, ttl))
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A clock that stands still: `time.now` is moved by hand."""
+    hand = SimpleNamespace(now=START)
+    monkeypatch.setattr(clock, "now", lambda: hand.now)
+    return hand
+
+
+def a_lease(*, ttl: float = 30, asked_at: float = START, extender: Any = None) -> Lease:
+    return Lease(key=Key("shelf"), token=TOKEN, fence=7, ttl=ttl, asked_at=asked_at, extender=extender or Extender())
+
+
+@pytest.mark.usefixtures("time")
+def test_a_new_lease_is_held():
+    lease = a_lease()
+    lease.ensure_held()
+    assert (lease.state, lease.fence, lease.key.name, lease.pid) == (LeaseState.HELD, 7, "shelf", os.getpid())
+
+
+@pytest.mark.parametrize(
+    ("ttl", "trusted"), [(SHORTEST_TTL, 0.0079), (1, 0.988), (30, 29.698), (LONGEST_TTL, 0.99 * LONGEST_TTL - 0.002)]
+)
+def test_the_deadline_leaves_room_for_clocks_that_drift(ttl, trusted):
+    assert a_lease(ttl=ttl).deadline == pytest.approx(START + trusted, rel=1e-12)
+
+
+@given(ttls)
+def test_the_deadline_lies_between_the_question_and_the_servers_expiry(ttl):
+    assert START < a_lease(ttl=ttl).deadline < START + ttl
+
+
+def test_a_slow_answer_shortens_what_remains(time):
+    time.now = START + 3
+    assert a_lease(ttl=10).remaining == pytest.approx(10 - 0.102 - 3)
+
+
+def test_a_lease_is_lost_from_its_deadline_on(time):
+    lease = a_lease()
+    time.now = lease.deadline - 0.001
+    lease.ensure_held()
+    time.now = lease.deadline
+    assert lease.state is LeaseState.LOST
+    with pytest.raises(LeaseLost):
+        lease.ensure_held()
+
+
+def test_the_loss_tells_the_key_and_the_times(time):
+    time.now = START + 31
+    with pytest.raises(LeaseLost, match=r"The lease on shelf was lost 31\.0 s after .* with a ttl of 30 s") as caught:
+        a_lease().ensure_held()
+    assert caught.value.key == "shelf"
+
+
+@pytest.mark.parametrize("later", [0, 10, 29.697, 29.698, 30, 1e9])
+def test_what_remains_is_never_negative(time, later):
+    lease = a_lease()
+    time.now = START + later
+    assert lease.remaining == pytest.approx(max(0, 29.698 - later))
+    assert lease.remaining >= 0
+
+
+def test_how_long_it_has_been_held(time):
+    lease = a_lease()
+    time.now = START + 12
+    assert lease.held_for == 12
+
+
+@pytest.mark.usefixtures("time")
+@pytest.mark.parametrize("end", [LeaseState.RELEASED, LeaseState.LOST])
+def test_an_ended_lease_may_not_be_used(end):
+    lease = a_lease()
+    lease.end(end)
+    assert (lease.state, lease.remaining) == (end, 0)
+    with pytest.raises(LeaseLost):
+        lease.ensure_held()
+
+
+@pytest.mark.usefixtures("time")
+@pytest.mark.parametrize(
+    ("first", "second"), [(LeaseState.LOST, LeaseState.RELEASED), (LeaseState.RELEASED, LeaseState.LOST)]
+)
+def test_the_first_end_of_a_lease_is_its_end(first, second):
+    lease = a_lease()
+    assert (lease.end(first), lease.end(second), lease.end(first)) == (True, False, False)
+    assert lease.state is first
+
+
+def test_that_the_deadline_has_passed_is_news_once(time):
+    lease = a_lease()
+    time.now = lease.deadline
+    assert [lease.end(LeaseState.LOST), lease.end(LeaseState.LOST)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked_for"), [((), 30), ((5,), 5), ((None,), 30), ((datetime.timedelta(minutes=1),), 60)]
+)
+def test_extending_asks_whoever_acquired_it(arguments, asked_for):
+    extender = Extender()
+    lease = a_lease(extender=extender)
+    lease.extend(*arguments)
+    assert extender.asked == [(lease, asked_for)]
+
+
+@pytest.mark.parametrize(
+    ("ttl", "error"), [(0, ValueError), (-1, ValueError), (1e13, ValueError), ("30", TypeError), (True, TypeError)]
+)
+def test_a_wrong_extension_is_not_asked_for(ttl, error):
+    extender = Extender()
+    with pytest.raises(error):
+        a_lease(extender=extender).extend(ttl)
+    assert extender.asked == []
+
+
+def test_what_the_server_granted_counts_from_the_question(time):
+    lease = a_lease(ttl=10)
+    time.now = START + 5
+    lease.prolong(ttl=20, asked_at=START + 4)
+    assert lease.ttl == 20
+    assert lease.deadline == pytest.approx(START + 4 + 19.798)
+
+
+@pytest.mark.usefixtures("time")
+def test_the_token_is_never_shown():
+    lease = a_lease()
+    assert (repr(lease), str(lease)) == ("<Lease shelf fence=7 held>",) * 2
+    assert TOKEN not in f"{lease.lost()!r} {lease.lost()} {lease.key!r}"
+
+
+def test_states_read_as_words():
+    assert [str(state) for state in LeaseState] == ["held", "lost", "released"]
