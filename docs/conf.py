@@ -20,7 +20,9 @@ source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
+autodoc_typehints = "none"
+autodoc_preserve_defaults = True
+default_role = "code"
 
 html_theme = "furo"
 html_title = f"{project} {release}"
