@@ -45,7 +45,7 @@ def send(request: HttpRequest, pk: int) -> HttpResponse:
     try:
         outcome = transfer(order, wait=WAIT)
     except LockBusy as error:
-        busy = f"One of the accounts is busy: {error.holder} is working on it. {TRY_AGAIN}"
+        busy = f"One of the accounts is busy: {error.holder or 'another process'} is working on it. {TRY_AGAIN}"
         return later(page(request, source, form, error=busy, status=HTTPStatus.LOCKED))
     except (LeaseLost, StoreUnavailable):
         unavailable = f"The accounts cannot be locked at this time. {TRY_AGAIN}"
