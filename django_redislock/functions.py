@@ -37,7 +37,8 @@ def lock(
     Raises on entering `LockBusy` (`WaitTimeout` after waiting) and `StoreUnavailable`, on leaving `LeaseLost`
     when the lease has ended.
     """
-    refuse_words(unknown, call="lock()")
+    if unknown:
+        refuse_words(unknown, call="lock()")
     return NamedLock(name, read_terms(alias=alias, ttl=ttl, wait=wait, nowait=nowait))
 
 
@@ -90,9 +91,8 @@ def get_lease(instance: Model, *, alias: str = DEFAULT_ALIAS) -> Lease:
 
     Raises `LockNotHeld` when this thread or task does not hold the lock.
     """
-    place = locks[alias]
-    key = place.key(name_of(type(instance), instance.pk), model=type(instance))
-    hold = current_flow().find(place.lock(key))
+    key_lock = locks[alias].lock(name_of(type(instance), instance.pk), model=type(instance))
+    hold = current_flow().find(key_lock)
     if hold is None:
-        raise LockNotHeld(f"{key} is not held by this thread or task, or its lease has ended.", key=key.name)
+        raise LockNotHeld(f"{key_lock.key} is not held by this thread or task.", key=key_lock.key.name)
     return hold.lease

@@ -16,11 +16,12 @@ from django.dispatch import Signal
 from django.utils.asyncio import async_unsafe
 
 from . import signals
+from .conf import Options
 from .exceptions import LockBusy, LockNotHeld, RedisLockError, StoreUnavailable
 from .handler import locks
 from .holder import Holder
-from .holds import Hold, current_flow, enter
-from .keylock import not_held
+from .holds import Hold, current_flow, enter, enter_again
+from .keylock import KeyLock, not_held
 from .lease import Lease, LeaseState
 from .seconds import read_wait
 from .stores.base import Answer
@@ -99,42 +100,38 @@ class Guard(ABC):
         entry = self._own_entry()
         self._entries.remove(entry)
         hold = entry.hold
-        if not self._defer(entry) and hold.leave():
+        if (hold.count > 1 or not self._defer(entry)) and hold.leave():
             answer = self._give_back(hold)
             if answer is not Answer.DONE:
                 raise not_held(hold.lock.key, answer)
 
     def info(self) -> LockInfo | None:
         """Who holds the lock now, or `None`. Raises `StoreUnavailable` when Redis cannot be asked."""
-        place = locks[self._terms.alias]
-        key = place.key(self._name(), model=self._model)
-        held = place.lock(key).store.inspect(key)
+        lock = locks[self._terms.alias].lock(self._name(), model=self._model)
+        held = lock.store.inspect(lock.key)
         if held is None:
             return None
         since = datetime.fromtimestamp(held.since, UTC)
-        return LockInfo(key=key.name, holder=held.holder, since=since, remaining=held.remaining, fence=held.fence)
+        return LockInfo(key=lock.key.name, holder=held.holder, since=since, remaining=held.remaining, fence=held.fence)
+
+    def _enter(self, name: str, *, wait: float | Literal[Unset.UNSET] | None = UNSET) -> Entry:
+        """Acquire or enter again; `wait` overrides the terms, which override the setting."""
+        place = locks[self._terms.alias]
+        lock = place.lock(name, model=self._model)
+        entry = Entry(enter_again(lock) or self._acquire(lock, place.options, wait))
+        self._entries.append(entry)
+        return entry
 
     @async_unsafe("A lock that blocks its thread cannot be acquired in an async context: use sync_to_async.")
-    def _enter(self, name: str, *, wait: float | Literal[Unset.UNSET] | None = UNSET) -> Entry:
-        """Acquire or re-enter; `wait` overrides the terms, which override the setting."""
-        terms = self._terms
-        place = locks[terms.alias]
-        options = place.options
-        wait = terms.wait if wait is UNSET else wait
+    def _acquire(self, lock: KeyLock, options: Options, wait: float | Literal[Unset.UNSET] | None) -> Hold:
+        ttl, wait = self._terms.ttl, self._terms.wait if wait is UNSET else wait
         try:
-            hold = enter(
-                place.lock(place.key(name, model=self._model)),
-                ttl=options.ttl if terms.ttl is UNSET else terms.ttl,
-                wait=options.wait if wait is UNSET else wait,
-            )
+            hold = enter(lock, ttl=options.ttl if ttl is UNSET else ttl, wait=options.wait if wait is UNSET else wait)
         except LockBusy as error:
             self._send(signals.lock_contended, error=error)
             raise
-        entry = Entry(hold)
-        self._entries.append(entry)
-        if hold.count == 1:
-            self._send(signals.lock_acquired, lease=hold.lease)
-        return entry
+        self._send(signals.lock_acquired, lease=hold.lease)
+        return hold
 
     def _own_entry(self) -> Entry:
         """The last entry of the flow that asks; raises `LockNotHeld` when it has none."""
@@ -156,14 +153,20 @@ class Guard(ABC):
 
     def _defer(self, entry: Entry) -> bool:
         """Leave the release to the end of the open transactions, if there are any."""
+        hold = entry.hold
         connections = self._transactions()
         if not connections:
             return False
-        hold = entry.hold
         hold.count += len(connections) - 1  # each of them keeps the lease on its own account
         for connection in connections:
             at_end_of_transaction(connection, entry.savepoints, lambda: self._leave_late(hold))
         return True
+
+    def _finish(self, entry: Entry) -> RedisLockError | None:
+        """End one entering; the last one releases, or leaves that to the transactions that are open."""
+        if entry.hold.count == 1 and self._defer(entry):
+            return self._check(entry.hold.lease)
+        return self._leave(entry.hold)
 
     def _leave_late(self, hold: Hold) -> None:
         """Leave after the commit, where a loss cannot change anything any more."""
@@ -244,6 +247,4 @@ class NamedLock(Guard):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        entry = self._exited_entry()
-        hold = entry.hold
-        tell(self._check(hold.lease) if self._defer(entry) else self._leave(hold), error)
+        tell(self._finish(self._exited_entry()), error)

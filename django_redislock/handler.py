@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -31,21 +31,21 @@ class Locks:
     def __init__(self, options: Options) -> None:
         self.options = options
         prefix = cache_of(options).key_prefix
-        self._store = RedisStore(partial(client_of, options), scope=options.cache, prefix=prefix)
+        store = RedisStore(partial(client_of, options), scope=options.cache, prefix=prefix)
+        self._lock = lru_cache(maxsize=1024)(lambda kept: KeyLock(store, Key(kept)))
 
-    def key(self, name: str, *, model: type[Model] | None = None) -> Key:
-        """The key of a row or of a plain name, as `KEY_FUNCTION` has it."""
+    def lock(self, name: str, *, model: type[Model] | None) -> KeyLock:
+        """The lock on a row (of that model) or on a plain name, kept under the name that `KEY_FUNCTION` gives.
+
+        Raises `InvalidLockSettings` when it gives none.
+        """
         function = self.options.key_function
         if function is None:
-            return Key(name)
+            return self._lock(name)
         kept = function(name, model=model)
         if not isinstance(kept, str) or not kept:
             raise InvalidLockSettings(f"KEY_FUNCTION must give a name that is not empty for {name!r}, not {kept!r}.")
-        return Key(kept)
-
-    def lock(self, key: Key) -> KeyLock:
-        """The lock on a key."""
-        return KeyLock(self._store, key)
+        return self._lock(kept)
 
 
 def cache_of(options: Options) -> Any:

@@ -102,15 +102,20 @@ def current_flow() -> Flow:
     return Flow(seen.nearest_owner() if seen is not None else None)
 
 
-def enter(lock: KeyLock, *, ttl: float, wait: float | None) -> Hold:
-    """Acquire the lock, or enter it again without a round trip when this flow holds it.
+def enter_again(lock: KeyLock) -> Hold | None:
+    """Enter a lock that this flow holds once more, without a round trip; `None` when it does not hold it.
 
-    After a loss the key is acquired anew; the block outside is told of its loss at its own end.
-    Raises what `KeyLock.acquire()` raises.
+    A lease that was lost is not entered: the key is to be acquired anew, and the block outside is told of its loss
+    at its own end.
     """
-    flow = current_flow()
-    hold = flow.find(lock)
+    hold = current_flow().find(lock)
     if hold is None or hold.lease.state is not LeaseState.HELD:
-        return flow.add(lock, lock.acquire(ttl=ttl, wait=wait))
+        return None
     hold.count += 1
     return hold
+
+
+def enter(lock: KeyLock, *, ttl: float, wait: float | None) -> Hold:
+    """Acquire the lock for this flow. Raises what `KeyLock.acquire()` raises."""
+    lease = lock.acquire(ttl=ttl, wait=wait)
+    return current_flow().add(lock, lease)

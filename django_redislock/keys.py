@@ -20,13 +20,13 @@ class Key:
     name: str
     """The text that identifies it."""
 
-    @property
-    def bucket(self) -> int:
-        """The bucket that the name falls in."""
-        return zlib.crc32(self.name.encode()) % BUCKETS
-
     def __str__(self) -> str:
         return self.name
+
+
+def bucket_of(name: str) -> int:
+    """The bucket that a name falls in."""
+    return zlib.crc32(name.encode()) % BUCKETS
 
 
 def row_key(label: str, parts: tuple[Any, ...]) -> str:

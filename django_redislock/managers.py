@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from django.db import models
 
@@ -14,8 +14,8 @@ from .terms import UNSET, MaybeSeconds
 M = TypeVar("M", bound=models.Model)
 
 
-class Lockable(Generic[M]):
-    """What querysets and managers have in common here."""
+class LockQuerySet(models.QuerySet[M]):
+    """A queryset whose rows can be locked; `LockQuerySet.as_manager()` works too."""
 
     def locked(
         self,
@@ -43,7 +43,7 @@ class Lockable(Generic[M]):
         Raises on entering `DoesNotExist`, `LockBusy` (`WaitTimeout` after waiting), `StoreUnavailable`; on
         leaving `LeaseLost`, after a rollback, when the lease has ended. Then nothing stays locked.
         """
-        return select(rows_of(self), pk, wait=wait, nowait=nowait, ttl=ttl, atomic=atomic, alias=alias, **lookup)
+        return select(self, pk, wait=wait, nowait=nowait, ttl=ttl, atomic=atomic, alias=alias, **lookup)
 
     def lock_info(self, pk: Any, /, *, alias: str = DEFAULT_ALIAS) -> LockInfo | None:
         """Who holds the lock on the row with this primary key, or `None`; whether the row exists is not asked.
@@ -60,19 +60,11 @@ class Lockable(Generic[M]):
         return self.lock_info(pk, alias=alias) is not None
 
 
-def rows_of(lockable: Any) -> Any:
-    """A fresh queryset; managers and querysets have `all()`, which their common part above cannot tell mypy."""
-    return lockable.all()
+_FromQuerySet = models.Manager.from_queryset(LockQuerySet)
 
 
-class LockQuerySet(Lockable[M], models.QuerySet[M]):
-    """A queryset whose rows can be locked; `LockQuerySet.as_manager()` works too."""
-
-
-class LockManager(Lockable[M], models.Manager[M]):
+class LockManager(_FromQuerySet[M]):
     """A manager whose rows can be locked: `objects = LockManager()`."""
-
-    _queryset_class = LockQuerySet
 
     @classmethod
     def from_queryset(cls, queryset_class: type[models.QuerySet[Any]], class_name: str | None = None) -> Any:

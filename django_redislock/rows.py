@@ -152,8 +152,7 @@ class RowLock(Guard, Generic[M]):
                 entry.atomic.__exit__(type(failure) if failure else None, failure, traceback)
         finally:
             undone = entry.atomic is not None and failure is not None
-            if undone or not self._defer(entry):
-                late = self._leave(entry.hold)
+            late = self._leave(entry.hold) if undone else self._finish(entry)
         if late is not None and failure is None and entry.atomic is not None:
             # Raised, this would read as "rolled back", and a caller who tries again would do it twice.
             logger.warning("Known only after the commit: %s", late)

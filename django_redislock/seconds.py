@@ -19,9 +19,13 @@ def read_seconds(value: Any) -> float:
         return value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"seconds are a number or a timedelta, not {value!r}.")
-    if math.isnan(value):
+    try:
+        seconds = float(value)
+    except OverflowError:
+        seconds = math.inf
+    if math.isnan(seconds):
         raise ValueError("seconds are a number, not NaN.")
-    return float(value)
+    return seconds
 
 
 def read_ttl(value: Any) -> float:

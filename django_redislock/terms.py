@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from .handler import DEFAULT_ALIAS
 from .seconds import Seconds, read_ttl, read_wait
@@ -28,8 +27,7 @@ OTHER_WORDS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class Terms(NamedTuple):
     """What the caller asked for; what was left open is `UNSET`."""
 
     alias: str

@@ -293,7 +293,7 @@ class TestInsideATransaction:
         with atomic(using=using):
             with row() as fresh:
                 withdraw(fresh)
-            monkeypatch.setattr("redis.connection.Connection.send_packed_command", refuse)
+                monkeypatch.setattr("redis.connection.Connection.send_packed_command", refuse)
         assert "stays taken until its ttl" in caplog.text
         assert committed(account) == 90
 

@@ -1,11 +1,13 @@
-"""Locks in one Redis server: sends the calls of `verbs` over a redis-py client."""
+"""Locks in one Redis server: sends the calls of `verbs` over redis-py's connections."""
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from redis import Redis
+import redis
 from redis.exceptions import ConnectionError, NoScriptError, RedisError, TimeoutError
 
 from ..exceptions import StoreUnavailable
@@ -18,16 +20,43 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class Connections:
+    """Connections for locks alone, to the server and with the settings of a pool, and as many as are used at once.
+
+    The pool's own may be used up by the cache, or closed at the end of somebody's request (`CLOSE_CONNECTION`),
+    when a lock has to be released. A connection that the server closed in the meantime is opened again when it is
+    used: every verb may be sent twice.
+    """
+
+    def __init__(self, pool: redis.ConnectionPool) -> None:
+        self._pool = pool
+        self._idle: deque[Any] = deque()
+
+    def take(self) -> Any:
+        """An idle connection of this process, or a new one."""
+        try:
+            while True:
+                connection = self._idle.pop()
+                if connection.pid == os.getpid():
+                    return connection
+        except IndexError:
+            return self._pool.connection_class(**self._pool.connection_kwargs)
+
+    def give(self, connection: Any) -> None:
+        """Keep it for the next one."""
+        self._idle.append(connection)
+
+
 class RedisStore:
     """A `Store` on the client that `connect` gives; it is asked for once, at the first call.
 
     Raises `StoreUnavailable` for whatever keeps the server from answering.
     """
 
-    def __init__(self, connect: Callable[[], Redis], *, scope: str, prefix: str) -> None:
+    def __init__(self, connect: Callable[[], redis.Redis], *, scope: str, prefix: str) -> None:
         self.scope = scope
         self._connect = connect
-        self._client: Redis | None = None
+        self._connections: Connections | None = None
         self._verbs = Verbs(prefix)
 
     def acquire(self, key: Key, *, token: str, ttl: float, holder: str) -> Taken | Held:
@@ -58,21 +87,27 @@ class RedisStore:
 
     def _send(self, call: Call[Any]) -> Any:
         """Send it, and once more when the connection broke: an answer that got lost is given again."""
-        client = self._client
-        if client is None:
-            client = self._client = self._connect()
+        connections = self._connections
+        if connections is None:
+            connections = self._connections = Connections(self._connect().connection_pool)
+        connection = connections.take()
         try:
-            return self._evaluate(client, call)
+            return evaluate(connection, call)
         except TimeoutError:
             raise  # the caller has waited for as long as its own time-out allows
-        except ConnectionError:
-            return self._evaluate(client, call)
+        except (ConnectionError, OSError):
+            connection.disconnect()
+            return evaluate(connection, call)
+        finally:
+            connections.give(connection)
 
-    @staticmethod
-    def _evaluate(client: Redis, call: Call[Any]) -> Any:
-        script, keys, args, _ = call
-        execute: Callable[..., Any] = client.execute_command
-        try:
-            return execute("EVALSHA", script.sha, len(keys), *keys, *args)
-        except NoScriptError:
-            return execute("EVAL", script.source, len(keys), *keys, *args)
+
+def evaluate(connection: Any, call: Call[Any]) -> Any:
+    """One round trip; two when the server does not know the script yet."""
+    script, keys, args, _ = call
+    connection.send_command("EVALSHA", script.sha, len(keys), *keys, *args)
+    try:
+        return connection.read_response()
+    except NoScriptError:
+        connection.send_command("EVAL", script.source, len(keys), *keys, *args)
+        return connection.read_response()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from ..holder import decode
+from ..keys import bucket_of
 from . import scripts
 from .base import Answer, Held, Taken
 
@@ -33,33 +35,48 @@ class Call(NamedTuple, Generic[T]):
     read: Callable[[Any], T]
 
 
+class Names(NamedTuple):
+    """The names in Redis of what belongs to one lock; all have the bucket's hash tag, so they share a slot."""
+
+    bucket: str
+    lock: str
+    held: str
+    fence: str
+
+
+@lru_cache(maxsize=1024)
+def names_of(prefix: str, name: str) -> Names:
+    """The names below a prefix (the cache's `KEY_PREFIX`, or nothing)."""
+    root = f"{prefix}:redislock" if prefix else "redislock"
+    bucket = f"{root}:{{{bucket_of(name)}}}"
+    return Names(bucket=bucket, lock=f"{bucket}:lock:{name}", held=f"{bucket}:held", fence=f"{bucket}:fence")
+
+
 class Verbs:
-    """The calls of the protocol for the locks below one prefix (the cache's `KEY_PREFIX`, or nothing)."""
+    """The calls of the protocol for the locks below one prefix."""
 
     def __init__(self, prefix: str) -> None:
-        self._root = f"{prefix}:redislock" if prefix else "redislock"
+        self._prefix = prefix
 
     def acquire(self, key: Key, *, token: str, ttl: float, holder: str) -> Call[Taken | Held]:
         """Take the key, or learn who holds it."""
-        bucket = f"{self._root}:{{{key.bucket}}}"
-        keys = (f"{bucket}:lock:{key.name}", f"{bucket}:held", f"{bucket}:fence")
-        return Call(ACQUIRE, keys, (token, to_ms(ttl), holder, key.name), read_acquire)
+        _, lock, held, fence = names_of(self._prefix, key.name)
+        return Call(ACQUIRE, (lock, held, fence), (token, to_ms(ttl), holder, key.name), read_acquire)
 
     def release(self, key: Key, *, token: str) -> Call[Answer]:
         """Give the key back."""
-        bucket = f"{self._root}:{{{key.bucket}}}"
-        keys = (f"{bucket}:lock:{key.name}", f"{bucket}:held", f"{bucket}:released:{token}")
-        return Call(RELEASE, keys, (token, key.name, RELEASE_NOTE_MS), ANSWERS.__getitem__)
+        bucket, lock, held, _ = names_of(self._prefix, key.name)
+        note = f"{bucket}:released:{token}"
+        return Call(RELEASE, (lock, held, note), (token, key.name, RELEASE_NOTE_MS), ANSWERS.__getitem__)
 
     def renew(self, key: Key, *, token: str, ttl: float) -> Call[Answer]:
         """Keep the key."""
-        bucket = f"{self._root}:{{{key.bucket}}}"
-        keys = (f"{bucket}:lock:{key.name}", f"{bucket}:held")
-        return Call(RENEW, keys, (token, to_ms(ttl), key.name), ANSWERS.__getitem__)
+        _, lock, held, _ = names_of(self._prefix, key.name)
+        return Call(RENEW, (lock, held), (token, to_ms(ttl), key.name), ANSWERS.__getitem__)
 
     def inspect(self, key: Key) -> Call[Held | None]:
         """Learn who holds the key."""
-        return Call(INSPECT, (f"{self._root}:{{{key.bucket}}}:lock:{key.name}",), (), read_inspect)
+        return Call(INSPECT, (names_of(self._prefix, key.name).lock,), (), read_inspect)
 
 
 def to_ms(seconds: float) -> int:

@@ -5,7 +5,7 @@
 -- returns  {1, fence}                                               the key is the token's
 --          {0, fence, since in us, now in us, ttl left in ms, holder}   somebody else's
 local lock_key, held_key, fence_key = KEYS[1], KEYS[2], KEYS[3]
-local token, ttl, holder, name = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local token, ttl, holder, name = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -20,16 +20,24 @@ if value then
 end
 
 -- Grows although the store was flushed or restored (the time), and although the clock was set back (the last).
-local fence = math.max((tonumber(redis.call('GET', fence_key)) or 0) + 1, now)
-local fence_text = string.format('%.0f', fence)
-redis.call('SET', fence_key, fence_text)
-redis.call('SET', lock_key, table.concat({token, fence_text, string.format('%.0f', now), holder}, ' '), 'PX', ttl)
+local since = string.format('%.0f', now)
+local fence, fence_text = now, since
+local last = tonumber(redis.call('SET', fence_key, since, 'GET') or 0)
+if last >= now then
+  fence = last + 1
+  fence_text = string.format('%.0f', fence)
+  redis.call('SET', fence_key, fence_text)
+end
+redis.call('SET', lock_key, token .. ' ' .. fence_text .. ' ' .. since .. ' ' .. holder, 'PX', ttl)
 
 -- Entries of holders that vanished go as the index is used; the index itself goes with its last lock.
 local now_ms = math.floor(now / 1000)
-redis.call('ZREMRANGEBYSCORE', held_key, '-inf', now_ms)
+local index_ttl = redis.call('PTTL', held_key)
+if index_ttl ~= -2 then
+  redis.call('ZREMRANGEBYSCORE', held_key, '-inf', now_ms)
+end
 redis.call('ZADD', held_key, now_ms + ttl, name)
-if redis.call('PTTL', held_key) < ttl then
+if index_ttl < tonumber(ttl) then
   redis.call('PEXPIRE', held_key, ttl)
 end
 return {1, fence}
