@@ -130,6 +130,7 @@ class Guard(ABC):
         except LockBusy as error:
             self._send(signals.lock_contended, error=error)
             raise
+        hold.lease.on_lost = self._send_lost
         self._send(signals.lock_acquired, lease=hold.lease)
         return hold
 
@@ -192,19 +193,20 @@ class Guard(ABC):
         return lost if answer is Answer.DONE else hold.lease.lost()
 
     def _give_back(self, hold: Hold) -> Answer:
-        was_held = hold.lease.state is LeaseState.HELD
         answer = hold.lock.release(hold.lease)
-        if was_held:
-            self._send(signals.lock_released if answer is Answer.DONE else signals.lock_lost, lease=hold.lease)
+        if hold.lease.state is LeaseState.RELEASED:
+            self._send(signals.lock_released, lease=hold.lease)
         return answer
 
     def _check(self, lease: Lease) -> RedisLockError | None:
-        """The loss of the lease, if its deadline has passed; the signal is sent when it is news."""
+        """The loss of the lease, if its deadline has passed."""
         if lease.state is not LeaseState.LOST:
             return None
-        if lease.end(LeaseState.LOST):
-            self._send(signals.lock_lost, lease=lease)
+        lease.end(LeaseState.LOST)
         return lease.lost()
+
+    def _send_lost(self, lease: Lease) -> None:
+        self._send(signals.lock_lost, lease=lease)
 
     def _send(self, signal: Signal, **named: Any) -> None:
         if signal.receivers:

@@ -51,12 +51,14 @@ class Locks:
 def cache_of(options: Options) -> Any:
     """The cache object behind the options.
 
-    Raises `InvalidLockSettings` when `CACHES` has no such alias.
+    Raises `InvalidLockSettings` when `CACHES` has no such alias, or one that cannot be made.
     """
+    if options.cache not in caches:
+        raise InvalidLockSettings(f"REDISLOCK: CACHES has no alias {options.cache!r}.")
     try:
         return caches[options.cache]
-    except InvalidCacheBackendError as error:
-        raise InvalidLockSettings(f"REDISLOCK: CACHES has no alias {options.cache!r}.") from error
+    except (InvalidCacheBackendError, ImportError) as error:
+        raise InvalidLockSettings(f"REDISLOCK: the cache {options.cache!r} cannot be made: {error}") from error
 
 
 def client_of(options: Options) -> Redis:
@@ -71,6 +73,9 @@ def client_of(options: Options) -> Redis:
             f"REDISLOCK: the cache {options.cache!r} gives no single Redis client. Name one of the back end "
             f"django_redis.cache.RedisCache with its default, herd or sentinel client."
         ) from error
+    except ValueError:  # its text quotes a part of the URL, which may be the password
+        message = f"REDISLOCK: the LOCATION of the cache {options.cache!r} is not a URL; quote what its password holds."
+        raise InvalidLockSettings(message) from None
     return client
 
 

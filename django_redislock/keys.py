@@ -13,6 +13,10 @@ BUCKETS = 64
 that disagree about it do not exclude each other."""
 
 
+MOST_DIGITS = 4300
+"""Of a number in a key: Python's own bound for writing out an integer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """What is locked: a row (`bank.Account:42`) or a plain name (`nightly-import`)."""
@@ -41,14 +45,28 @@ def row_key(label: str, parts: tuple[Any, ...]) -> str:
 
 
 def spell(value: Any) -> str:
-    """One spelling for all equal values of a primary key field."""
+    """One spelling for all equal values of a primary key field.
+
+    Raises `ValueError` for a number that is too long to be written out.
+    """
     match value:
         case str():
             return str.__str__(value)  # not the str() of an enum member
         case decimal.Decimal():
-            return format(value.normalize() + 0, "f")  # 1.0 is 1.00; + 0 takes the sign off -0
+            if abs(value.adjusted()) > MOST_DIGITS:
+                raise ValueError("it has too many digits")
+            return plain(format(value, "f"))
+        case float():
+            return str(value + 0.0)  # takes the sign off -0.0
         case datetime.datetime() if value.tzinfo is not None:
             return value.astimezone(datetime.UTC).isoformat()
         case bytes() | bytearray() | memoryview():
             return bytes(value).hex()
     return str(value)
+
+
+def plain(digits: str) -> str:
+    """A decimal number without what does not count: 1.00 is 1, and -0.0 is 0."""
+    if "." in digits:
+        digits = digits.rstrip("0").rstrip(".")
+    return "0" if digits == "-0" else digits

@@ -11,6 +11,8 @@ from .exceptions import LeaseLost
 from .seconds import Seconds, read_ttl
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .keys import Key
 
 
@@ -35,7 +37,7 @@ class Lease:
     Everything but `extend()` is local and costs no round trip.
     """
 
-    __slots__ = ("_extender", "_state", "acquired_at", "deadline", "fence", "key", "pid", "token", "ttl")
+    __slots__ = ("_extender", "_state", "acquired_at", "deadline", "fence", "key", "on_lost", "pid", "token", "ttl")
 
     def __init__(self, *, key: Key, token: str, fence: int, ttl: float, asked_at: float, extender: Extender) -> None:
         self.key = key
@@ -52,6 +54,8 @@ class Lease:
         """The process that acquired it; a child of `fork` has a copy of the lease, but not the right."""
         self._state = LeaseState.HELD
         self._extender = extender
+        self.on_lost: Callable[[Lease], None] | None = None
+        """Called once, the moment the loss is known."""
 
     def __repr__(self) -> str:
         return f"<Lease {self.key} fence={self.fence} {self.state}>"
@@ -93,12 +97,13 @@ class Lease:
         self.ttl = ttl
         self.deadline = asked_at + clock.safe_ttl(ttl)
 
-    def end(self, state: LeaseState) -> bool:
-        """Note how the lease has ended; says whether that is news. What is lost stays lost."""
+    def end(self, state: LeaseState) -> None:
+        """Note how the lease has ended. What is lost stays lost."""
         if self._state is not LeaseState.HELD:
-            return False
+            return
         self._state = state
-        return True
+        if state is LeaseState.LOST and self.on_lost is not None:
+            self.on_lost(self)
 
     def lost(self) -> LeaseLost:
         """The error that tells the loss of this lease."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
-from redis.exceptions import ConnectionError, NoScriptError, RedisError, TimeoutError
+from redis.exceptions import ConnectionError, NoScriptError, RedisError, ResponseError
 
 from ..exceptions import StoreUnavailable
 from .verbs import Call, Verbs
@@ -92,12 +92,16 @@ class RedisStore:
             connections = self._connections = Connections(self._connect().connection_pool)
         connection = connections.take()
         try:
-            return evaluate(connection, call)
-        except TimeoutError:
-            raise  # the caller has waited for as long as its own time-out allows
-        except (ConnectionError, OSError):
-            connection.disconnect()
-            return evaluate(connection, call)
+            try:
+                return evaluate(connection, call)
+            except (ConnectionError, OSError):
+                connection.disconnect()
+                return evaluate(connection, call)
+        except ResponseError:
+            raise  # the server has answered: nothing is left to be read
+        except BaseException:
+            connection.disconnect()  # an answer that comes late must not be read as that to the next question
+            raise
         finally:
             connections.give(connection)
 
