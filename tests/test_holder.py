@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from django_redislock import holder
@@ -51,6 +51,7 @@ def test_odd_names_come_back_as_they_were(monkeypatch, name):
     assert decode(encode_current()).thread == name
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_name_comes_back_as_it_was(name):
     thread = threading.current_thread()

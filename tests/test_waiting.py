@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from django_redislock import clock
@@ -153,11 +153,13 @@ def test_waiters_do_not_march_in_step(time):
     assert first != time.slept
 
 
+@settings(deadline=None)
 @given(st.floats(min_value=FIRST_PAUSE, max_value=LONGEST_PAUSE))
 def test_the_next_pause_is_at_most_three_times_the_last(last):
     assert FIRST_PAUSE <= next_pause(last) <= min(LONGEST_PAUSE, 3 * last)
 
 
+@settings(deadline=None)
 @given(
     pause=st.floats(FIRST_PAUSE, LONGEST_PAUSE),
     left=st.none() | st.floats(0, 60, exclude_min=True),

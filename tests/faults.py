@@ -1,0 +1,138 @@
+"""A server that fails on demand: a TCP proxy that stands between a Redis client and a real server."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from enum import Enum
+from io import BufferedIOBase
+from urllib.parse import urlsplit
+
+LOOPBACK = "127.0.0.1"
+SCRIPT_CALLS = frozenset({"EVALSHA", "EVAL"})
+
+
+class Fault(Enum):
+    """What happens to a command; bytes are a reply given in the server's place."""
+
+    NONE = "it is answered"
+    LOSE_QUESTION = "the connection is cut before the server sees it"
+    LOSE_REPLY = "the server carries it out, and the connection is cut"
+    HANG = "no answer ever comes"
+
+
+class Proxy(socketserver.ThreadingTCPServer):
+    """Passes commands on one by one, but for those that `faults` are in store for."""
+
+    daemon_threads = True
+
+    def __init__(self, server: tuple[str, int]) -> None:
+        super().__init__((LOOPBACK, 0), _Relay)
+        self.server = server
+        self.faults: deque[Fault | bytes] = deque()
+        """What happens to the next commands that count; the rest is answered."""
+        self.counted = SCRIPT_CALLS
+        """The commands that count; all when empty."""
+        self.seen: list[str] = []
+        """The commands that counted so far."""
+        self.closed = threading.Event()
+        self._open: set[socket.socket] = set()
+        self._mutex = threading.Lock()
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        return f"{LOOPBACK}:{self.server_address[1]}"
+
+    def cut(self) -> None:
+        """Cut the connections that are open, as a restarted server does."""
+        for connection in list(self._open):
+            with suppress(OSError):  # its client was faster
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def go_away(self) -> None:
+        """Cut all connections and accept no more."""
+        self.closed.set()
+        self.shutdown()
+        self.server_close()
+        self.cut()
+
+    def fault_of(self, command: str) -> Fault | bytes:
+        """Note the command, and say what happens to it."""
+        if self.counted and command not in self.counted:
+            return Fault.NONE
+        with self._mutex:
+            self.seen.append(command)
+            return self.faults.popleft() if self.faults else Fault.NONE
+
+    def process_request_thread(self, request: socket.socket, client_address: tuple[str, int]) -> None:  # type: ignore[override]  # the stubs know datagrams, too
+        """Remember the connection for as long as it is served."""
+        self._open.add(request)
+        with suppress(OSError):  # the client has gone
+            super().process_request_thread(request, client_address)
+        self._open.discard(request)
+
+
+class _Relay(socketserver.StreamRequestHandler):
+    """One client's connection."""
+
+    server: Proxy
+
+    def handle(self) -> None:
+        """Relay until either side leaves or a fault cuts it."""
+        with (
+            socket.create_connection(self.server.server) as server,
+            server.makefile("rb") as replies,
+            suppress(OSError),
+        ):
+            while command := read_message(self.rfile):
+                fault = self.server.fault_of(name_of(command))
+                if fault is Fault.HANG:
+                    self.server.closed.wait()
+                if fault in {Fault.HANG, Fault.LOSE_QUESTION}:
+                    return
+                if not isinstance(fault, bytes):
+                    server.sendall(command)
+                reply = fault if isinstance(fault, bytes) else read_message(replies)
+                if fault is Fault.LOSE_REPLY:
+                    return
+                self.wfile.write(reply)
+
+
+def name_of(command: bytes) -> str:
+    """The first word of a command, which comes as an array of strings."""
+    return command.split(b"\r\n", 3)[2].decode().upper()
+
+
+def read_message(stream: BufferedIOBase) -> bytes:
+    """One message of the Redis protocol, version 2 or 3, as it came; nothing when the other side has left.
+
+    https://redis.io/docs/latest/develop/reference/protocol-spec/
+    """
+    line = stream.readline()
+    kind = line[:1]
+    if kind in {b"$", b"=", b"!"}:
+        length = int(line[1:])
+        return line + stream.read(length + 2) if length >= 0 else line
+    if kind in {b"*", b"~", b"%"}:
+        count = int(line[1:]) * (2 if kind == b"%" else 1)
+        return line + b"".join(read_message(stream) for _ in range(count))
+    return line
+
+
+@contextmanager
+def proxy_to(url: str) -> Iterator[Proxy]:
+    """A proxy to the server that a URL names."""
+    parts = urlsplit(url)
+    with Proxy((parts.hostname or LOOPBACK, parts.port or 6379)) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        try:
+            yield proxy
+        finally:
+            proxy.go_away()
+            thread.join()

@@ -1,0 +1,117 @@
+"""What is sent to Redis and how the answers are read, without a server."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from redis.crc import key_slot
+
+from django_redislock.holder import Holder
+from django_redislock.keys import Key, bucket_of
+from django_redislock.seconds import LONGEST_TTL, SHORTEST_TTL
+from django_redislock.stores.base import Answer, Held, Taken
+from django_redislock.stores.verbs import RELEASE_NOTE_MS, Call, Verbs, to_ms
+
+KEY = Key("bank.Account:42")
+SOMEBODY = Holder(host="web-1", pid=42, thread="MainThread", doing="")
+WHO = '["web-1",42,"MainThread",""]'
+TAKEN_AT = 1_700_000_000_000_000
+
+
+def calls(prefix: str = "", key: Key = KEY) -> dict[str, Call[Any]]:
+    """One call of each verb."""
+    verbs = Verbs(prefix)
+    return {
+        "acquire": verbs.acquire(key, token="t", ttl=30, holder=WHO),
+        "release": verbs.release(key, token="t"),
+        "renew": verbs.renew(key, token="t", ttl=60),
+        "inspect": verbs.inspect(key),
+    }
+
+
+every_verb = pytest.mark.parametrize("verb", list(calls()))
+
+
+@pytest.mark.parametrize(
+    ("verb", "keys", "args"),
+    [
+        ("acquire", ("lock:bank.Account:42", "held", "fence"), ("t", 30_000, WHO, KEY.name)),
+        ("release", ("lock:bank.Account:42", "held", "released:t"), ("t", KEY.name, RELEASE_NOTE_MS)),
+        ("renew", ("lock:bank.Account:42", "held"), ("t", 60_000, KEY.name)),
+        ("inspect", ("lock:bank.Account:42",), ()),
+    ],
+)
+@pytest.mark.parametrize(("prefix", "root"), [("", "redislock"), ("shop", "shop:redislock"), ("a:b", "a:b:redislock")])
+def test_a_verb_sends_its_keys_and_arguments(verb, keys, args, prefix, root):
+    call = calls(prefix)[verb]
+    assert call.keys == tuple(f"{root}:{{60}}:{key}" for key in keys)
+    assert call.args == args
+
+
+@every_verb
+@settings(deadline=None)
+@given(st.text(), st.text(alphabet=st.characters(codec="utf-8", exclude_characters="{}")))
+def test_all_keys_of_a_verb_lie_in_one_slot_of_a_cluster(verb, name, prefix):
+    keys = calls(prefix, Key(name))[verb].keys
+    assert len({key_slot(key.encode()) for key in keys}) == 1
+
+
+@every_verb
+def test_a_script_is_known_by_its_digest(verb):
+    script = calls()[verb].script
+    assert hashlib.sha1(script.source.encode()).hexdigest() == script.sha
+
+
+def test_a_release_is_remembered_for_its_own_token_only():
+    notes = {Verbs("").release(KEY, token=token).keys[2] for token in ("a", "b")}
+    assert len(notes) == 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "milliseconds"),
+    [(SHORTEST_TTL, 10), (0.0105, 10), (0.29, 290), (1, 1_000), (30.0004, 30_000), (LONGEST_TTL, 10**15)],
+)
+def test_seconds_are_sent_as_whole_milliseconds(seconds, milliseconds):
+    assert (to_ms(seconds), type(to_ms(seconds))) == (milliseconds, int)
+
+
+@settings(deadline=None)
+@given(st.floats(SHORTEST_TTL, LONGEST_TTL))
+def test_every_ttl_is_sent_as_a_number_that_lua_counts_exactly(seconds):
+    assert 10 <= to_ms(seconds) <= 10**15 < 2**53
+
+
+def test_a_taken_key_is_read():
+    assert calls()["acquire"].read([1, TAKEN_AT]) == Taken(TAKEN_AT)
+
+
+@pytest.mark.parametrize("who", [WHO, WHO.encode()], ids=["text", "bytes"])
+def test_a_held_key_is_read(who):
+    reply = [TAKEN_AT, TAKEN_AT, TAKEN_AT + 2_500_000, 27_500, who]
+    held = Held(holder=SOMEBODY, fence=TAKEN_AT, since=1_700_000_000, held_for=2.5, remaining=27.5)
+    assert calls()["inspect"].read(reply) == calls()["acquire"].read([0, *reply]) == held
+
+
+@pytest.mark.parametrize("left", [0, -1, -2])
+def test_what_remains_is_never_negative(left):
+    held = calls()["inspect"].read([7, TAKEN_AT, TAKEN_AT, left, WHO])
+    assert isinstance(held, Held)
+    assert held.remaining == 0
+
+
+def test_a_free_key_is_read():
+    assert calls()["inspect"].read(None) is None
+
+
+@pytest.mark.parametrize("verb", ["release", "renew"])
+@pytest.mark.parametrize(("reply", "answer"), [(1, Answer.DONE), (0, Answer.GONE), (-1, Answer.ANOTHERS)])
+def test_the_answer_to_an_owner_is_read(verb, reply, answer):
+    assert calls()[verb].read(reply) is answer
+
+
+def test_a_lock_lies_in_the_bucket_of_its_name():
+    assert f"{{{bucket_of(KEY.name)}}}" in calls()["inspect"].keys[0]
