@@ -116,14 +116,28 @@ def test_an_ended_lease_may_not_be_used(end):
 )
 def test_the_first_end_of_a_lease_is_its_end(first, second):
     lease = a_lease()
-    assert (lease.end(first), lease.end(second), lease.end(first)) == (True, False, False)
+    lease.end(first)
+    lease.end(second)
     assert lease.state is first
 
 
-def test_that_the_deadline_has_passed_is_news_once(time):
+def test_a_loss_is_told_once(time):
+    told: list[Lease] = []
     lease = a_lease()
+    lease.on_lost = told.append
     time.now = lease.deadline
-    assert [lease.end(LeaseState.LOST), lease.end(LeaseState.LOST)] == [True, False]
+    for end in (LeaseState.LOST, LeaseState.LOST, LeaseState.RELEASED):
+        lease.end(end)
+    assert told == [lease]
+
+
+def test_a_release_is_no_loss():
+    told: list[Lease] = []
+    lease = a_lease()
+    lease.on_lost = told.append
+    lease.end(LeaseState.RELEASED)
+    lease.end(LeaseState.LOST)
+    assert told == []
 
 
 @pytest.mark.parametrize(
