@@ -102,6 +102,12 @@ class LockHandler(BaseConnectionHandler):  # type: ignore[type-arg]  # generic i
             raise InvalidLockSettings(f"REDISLOCK must be a dict, not {type(configured).__name__}.")
         return configured
 
+    def __getitem__(self, alias: str) -> Locks:
+        if alias not in self.settings:
+            raise InvalidLockSettings(f"REDISLOCK has no alias {alias!r}; there are {', '.join(self.settings)}.")
+        found: Locks = super().__getitem__(alias)
+        return found
+
     def create_connection(self, alias: str) -> Locks:
         """The locks of an alias."""
         return Locks(read_options(alias, self.settings[alias]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -40,9 +39,9 @@ def name_of(model: type[Model], pk: Any) -> str:
 
 
 def shown(pk: Any) -> str:
-    """What was given for a primary key, short enough for a message."""
+    """What was given for a primary key, for a message."""
     try:
-        return textwrap.shorten(repr(pk), 200)
+        return repr(pk)
     except ValueError:  # an integer with more digits than Python writes out
         return f"that is a very long {type(pk).__name__}"
 

@@ -15,6 +15,7 @@ from .exceptions import RedisLockError
 from .guards import Entry, Guard, tell
 from .handler import DEFAULT_ALIAS
 from .identity import name_of
+from .lease import Lease
 from .terms import OTHER_WORDS, UNSET, MaybeSeconds, Terms, read_terms, refuse_words
 from .transactions import ensure_visible_end, pins_snapshot, savepoints_of, users_blocks
 
@@ -62,6 +63,9 @@ class Selected(Generic[M]):
         self._queryset = queryset
         self._pk = pk
 
+    def __repr__(self) -> str:
+        return f"{self.model._meta.label} {'of a lookup' if self._pk is None else repr(self._pk)}"
+
     def find(self) -> Any:
         """The primary key that was given, else that of the row which the lookup finds."""
         return self._queryset.values_list("pk", flat=True).get() if self._pk is None else self._pk
@@ -81,6 +85,9 @@ class Given(Generic[M]):
         self.model = type(instance)
         self.using = router.db_for_write(type(instance), instance=instance)
         self._instance = instance
+
+    def __repr__(self) -> str:
+        return f"{self.model._meta.label} {self._instance.pk!r}"
 
     def find(self) -> Any:
         """The instance's primary key."""
@@ -122,6 +129,15 @@ class RowLock(Guard, Generic[M]):
     def _transactions(self) -> list[BaseDatabaseWrapper]:
         connection = connections[self._source.using]
         return [connection] if users_blocks(connection) else []
+
+    def acquire(self, *, wait: MaybeSeconds | None = UNSET) -> Lease:
+        """Take the lock and give the lease; opens no transaction and reads no row.
+
+        Raises `LockBusy`, `WaitTimeout` or `StoreUnavailable`, `DoesNotExist` for what cannot be a primary key, and
+        `TransactionManagementError` where autocommit was switched off by hand.
+        """
+        ensure_visible_end(connections[self._source.using])
+        return super().acquire(wait=wait)
 
     def __enter__(self) -> M:
         ensure_visible_end(connections[self._source.using])

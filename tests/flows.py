@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from django.db import connections
+from django_redis import get_redis_connection
+from redis import Redis
 
 from django_redislock import LockBusy, lock
 
@@ -41,6 +43,12 @@ def is_free(name: str) -> bool:
             return False
 
     return elsewhere(attempt)
+
+
+def client_of(alias: str) -> Redis:
+    """The Redis client of a cache."""
+    client: Redis = get_redis_connection(alias)
+    return client
 
 
 class Peer:

@@ -200,13 +200,13 @@ class TestAsyncio:
     def test_child_tasks_do_not_share_their_parents_lock(self):
         async def main() -> list[str]:
             await sync_to_async(lock("a").acquire)()
-            return await asyncio.gather(sync_to_async(attempt)(), asyncio.to_thread(attempt))
+            return list(await asyncio.gather(sync_to_async(attempt)(), asyncio.to_thread(attempt)))
 
         assert asyncio.run(main()) == ["busy", "busy"]
 
     def test_tasks_below_a_thread_that_holds_do_not_share_its_lock(self):
         async def main() -> list[str]:
-            return await asyncio.gather(sync_to_async(attempt)(), sync_to_async(attempt)())
+            return list(await asyncio.gather(sync_to_async(attempt)(), sync_to_async(attempt)()))
 
         with lock("a"):
             assert async_to_sync(main)() == ["busy", "busy"]

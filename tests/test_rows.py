@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Any, assert_type
 
 import pytest
 from django.contrib.auth.models import User
@@ -14,7 +14,8 @@ from django.db.models import QuerySet
 from django.test.utils import CaptureQueriesContext
 
 from django_redislock import LockBusy, LockManager, LockNotHeld, get_lease, lock, locked, signals
-from tests.flows import elsewhere, is_free
+from django_redislock.rows import RowLock
+from tests.flows import client_of, elsewhere, is_free
 from tests.testapp.models import (
     Account,
     AccountProxy,
@@ -98,6 +99,12 @@ class TestForms:
         manager.model = Account
         with manager.rich().locked(account.pk) as row, manager.locked(account.pk) as same:
             assert row == same == account
+
+    def test_the_types_are_kept(self, account: Account) -> None:
+        assert_type(Account.objects.filter(name="a").locked(account.pk), RowLock[Account])
+        with Account.objects.locked(account.pk) as row, locked(account) as same:
+            assert_type(row, Account)
+            assert_type(same, Account)
 
     def test_as_manager(self):
         coupon = Coupon.objects.create()
@@ -244,7 +251,7 @@ class TestMistakes:
     def test_what_cannot_be_a_primary_key_does_not_exist(self, pk):
         with pytest.raises(Account.DoesNotExist), Account.objects.locked(pk):
             forbidden()
-        assert caches["default"].client.get_client().keys("*lock*:lock:*") == []
+        assert client_of("default").keys("*lock*:lock:*") == []
 
     def test_an_instance_for_a_primary_key(self, account):
         with pytest.raises(TypeError, match="use the function locked"):
@@ -256,7 +263,7 @@ class TestMistakes:
 
     def test_something_else(self):
         with pytest.raises(TypeError, match="a model, a manager, a queryset or an instance"):
-            locked("testapp.Account", 7)
+            locked("testapp.Account", 7)  # type: ignore[call-overload]
 
     def test_a_field_that_does_not_exist_is_told_at_the_call(self):
         with pytest.raises(FieldError, match="colour"):
@@ -273,7 +280,7 @@ class TestMistakes:
 
     def test_values_have_no_row_to_save(self, account):
         with pytest.raises(TypeError, match="values"):
-            Account.objects.values("name").locked(account.pk)
+            Account.objects.values("name").locked(account.pk)  # type: ignore[attr-defined]
 
     def test_a_negative_ttl(self, account):
         with pytest.raises(ValueError, match="ttl must be between"):
@@ -303,6 +310,16 @@ class TestLeases:
         assert lease.key.name == f"testapp.Account:{account.pk}"
         guard.release()
         assert is_free(f"testapp.Account:{account.pk}")
+
+    def test_a_row_that_is_not_held_is_named(self, account):
+        with pytest.raises(LockNotHeld, match=r"<RowLock testapp\.Account 1> is not held by this thread or task"):
+            Account.objects.locked(1).release()
+        with pytest.raises(LockNotHeld, match=r"<RowLock testapp\.Account of a lookup>"):
+            Account.objects.locked(name="a").release()
+
+    def test_an_instance_that_is_not_held_is_named(self, account):
+        with pytest.raises(LockNotHeld, match=f"<RowLock testapp.Account {account.pk}>"):
+            locked(account).release()
 
     def test_who_holds_a_row_is_known(self, account):
         assert Account.objects.lock_info(account.pk) is None

@@ -5,10 +5,9 @@ from __future__ import annotations
 import signal
 
 import pytest
-from django.core.cache import caches
 
 from django_redislock import LeaseLost, LockBusy, LockNotHeld, WaitTimeout, lock
-from tests.flows import elsewhere, is_free, peer
+from tests.flows import client_of, elsewhere, is_free, peer
 from tests.testapp.models import Account
 
 pytestmark = pytest.mark.usefixtures("real_redis")
@@ -25,7 +24,7 @@ sys.stdin.readline()
 
 def drop(key: str) -> None:
     """Let a lock's time run out at once."""
-    client = caches["real"].client.get_client()
+    client = client_of("real")
     assert client.pexpireat(next(client.scan_iter(f"*:lock:{key}")), 1)
 
 
@@ -123,7 +122,7 @@ class TestUniqueValues:
     def test_the_number_grows_although_the_server_forgot_everything(self):
         with lock("a") as before:
             pass
-        caches["real"].client.get_client().flushall()
+        client_of("real").flushall()
         with lock("a") as after:
             assert after.fence > before.fence
 

@@ -134,8 +134,9 @@ class TestAlone:
     def test_autocommit_switched_off_by_hand_is_refused(self, row, key, using):
         transaction.set_autocommit(False, using=using)
         try:
-            with pytest.raises(TransactionManagementError, match="released before the commit"):
-                row().__enter__()
+            for enter in (row().__enter__, row().acquire):
+                with pytest.raises(TransactionManagementError, match="released before the commit"):
+                    enter()
         finally:
             transaction.set_autocommit(True, using=using)
         assert is_free(key)
@@ -377,9 +378,7 @@ class TestPinnedSnapshot:
         wrapper = connections[using]
         if wrapper.vendor == "sqlite":
             pytest.skip("SQLite refuses the write instead.")
-        level = "repeatable read"
-        if wrapper.vendor == "postgresql":
-            level = IsolationLevel.REPEATABLE_READ
+        level = IsolationLevel.REPEATABLE_READ if wrapper.vendor == "postgresql" else "repeatable read"
         wrapper.close()
         wrapper.settings_dict["OPTIONS"]["isolation_level"] = level
         yield
