@@ -34,7 +34,8 @@ class OwnClient(HerdClient):  # type: ignore[misc]
 
 def a_cache(**changes: Any) -> dict[str, Any]:
     """The entry of a good cache, with changes; `None` takes a setting out."""
-    entry = {"BACKEND": REDIS, "LOCATION": f"redis://:{SECRET}@127.0.0.1:6379/0", **changes}
+    location, options = f"redis://:{SECRET}@127.0.0.1:6379/0", {"PASSWORD": SECRET}
+    entry = {"BACKEND": REDIS, "LOCATION": location, "OPTIONS": options, **changes}
     return {name: value for name, value in entry.items() if value is not None}
 
 

@@ -100,8 +100,9 @@ def test_overridden_settings_are_followed():
         assert (locks["default"].options.ttl, locks["default"] is before) == (5, False)
 
 
-def test_an_overridden_cache_is_followed(lock_alias, aliases):
-    with lock("a"), aliases(default={"KEY_PREFIX": "elsewhere"}):
+def test_an_overridden_cache_is_followed(lock_alias):
+    elsewhere_in_it = settings.CACHES[lock_alias] | {"KEY_PREFIX": "elsewhere"}
+    with lock("a"), override_settings(CACHES=settings.CACHES | {lock_alias: elsewhere_in_it}):
         assert is_free("a")
     assert is_free("a")
 

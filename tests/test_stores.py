@@ -334,6 +334,12 @@ def test_the_index_lives_as_long_as_its_longest_lock(store, server, order):
     assert server.pttl(redis_key(keys[0], "held")) > 300_000
 
 
+def test_the_index_lives_as_long_as_a_lock_that_was_renewed(store, server):
+    take(store, ttl=5)
+    store.renew(KEY, token=OURS, ttl=600)
+    assert server.pttl(redis_key(KEY, "held")) > 300_000
+
+
 def test_every_key_expires_but_the_fences(store, server):
     for number in range(20):
         take(store, key=Key(f"shelf-{number}"))

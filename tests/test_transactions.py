@@ -15,10 +15,15 @@ from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.transaction import TransactionManagementError, atomic
 
 from django_redislock import LeaseLost, LockNotHeld, clock, lock, locked, signals
+from django_redislock.rows import RowLock
 from tests.flows import elsewhere, is_free
 from tests.testapp.models import Account, Plan
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def forbidden() -> None:
+    raise AssertionError("The body must not run.")
 
 
 class Oops(Exception):
@@ -130,6 +135,12 @@ class TestAlone:
             raise AssertionError("The body must not run.")
         assert not connections[using].in_atomic_block
         assert is_free("testapp.Account:4711")
+
+    def test_a_lock_that_is_gone_where_no_row_is_found_is_logged(self, using, monkeypatch, caplog):
+        monkeypatch.setattr(RowLock, "_begin", lambda *args: caches["default"].clear() or forbidden())
+        with pytest.raises(AssertionError, match="must not run"):
+            Account.objects.using(using).locked(4711).__enter__()
+        assert "Known only when it was given back" in caplog.text
 
     def test_autocommit_switched_off_by_hand_is_refused(self, row, key, using):
         transaction.set_autocommit(False, using=using)
@@ -289,6 +300,14 @@ class TestInsideATransaction:
             with row():
                 pass
         assert is_free(key)
+
+    def test_a_loss_that_is_known_only_after_the_commit_is_logged(self, row, account, using, caplog):
+        with atomic(using=using):
+            with row() as fresh:
+                withdraw(fresh)
+            caches["default"].clear()
+        assert "Known only after the transaction had ended" in caplog.text
+        assert committed(account) == 90
 
     def test_redis_away_at_the_end_is_logged_and_the_commit_stands(self, row, account, using, monkeypatch, caplog):
         with atomic(using=using):

@@ -73,7 +73,15 @@ def test_a_release_is_remembered_for_its_own_token_only():
 
 @pytest.mark.parametrize(
     ("seconds", "milliseconds"),
-    [(SHORTEST_TTL, 10), (0.0105, 10), (0.29, 290), (1, 1_000), (30.0004, 30_000), (LONGEST_TTL, 10**15)],
+    [
+        (SHORTEST_TTL, 10),
+        (0.0105, 10),
+        (0.29, 290),
+        (1.001, 1_001),
+        (1, 1_000),
+        (30.0004, 30_000),
+        (LONGEST_TTL, 10**15),
+    ],
 )
 def test_seconds_are_sent_as_whole_milliseconds(seconds, milliseconds):
     assert (to_ms(seconds), type(to_ms(seconds))) == (milliseconds, int)
