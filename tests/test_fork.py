@@ -8,6 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from django_redislock import LockBusy, LockNotHeld, lock
+from django_redislock.handler import locks
+from django_redislock.stores.redis import RedisStore
 from tests.flows import is_free
 
 pytestmark = [
@@ -62,3 +64,20 @@ def test_a_child_acquires_for_itself():
     with lock("a"):
         pass
     assert in_child(attempt) == "entered"
+
+
+def test_a_child_does_not_talk_over_its_parents_connection():
+    def connection_id() -> str:
+        store = locks["default"].lock("a", model=None).store
+        assert isinstance(store, RedisStore)
+        assert store._connections is not None
+        connection = store._connections.take()
+        connection.send_command("CLIENT", "ID")
+        number = str(connection.read_response())
+        store._connections.give(connection)
+        return number
+
+    with lock("a"):
+        mine = connection_id()
+        assert connection_id() == mine
+        assert in_child(connection_id) not in {"", mine}

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import redis
 from django.conf import settings
 from django_redis import get_redis_connection
 from redis import ConnectionPool, Redis
@@ -28,6 +29,10 @@ OURS, THEIRS = "token-of-ours", "token-of-theirs"
 US = Holder(host="web-1", pid=42, thread="MainThread", doing="manage.py migrate")
 US_AS_TEXT = '["web-1",42,"MainThread","manage.py migrate"]'
 SECRET = "hunter2"
+
+MANNERS: list[dict[str, Any]] = [{"decode_responses": True}]
+if redis.VERSION >= (5,):
+    MANNERS += [{"protocol": 2}, {"protocol": 3}]
 
 
 def connect(alias: str, **options: Any) -> Redis:
@@ -373,7 +378,7 @@ def test_the_token_is_never_answered(store, ask):
 # Clients, names and bounds
 
 
-@pytest.mark.parametrize("options", [{"decode_responses": True}, {"protocol": 2}, {"protocol": 3}], ids=str)
+@pytest.mark.parametrize("options", MANNERS, ids=str)
 def test_every_manner_of_client_is_understood(lock_alias, options):
     store = store_of(lock_alias, **options)
     fence = fence_of(take(store))
