@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import resources
 from typing import Any
 
@@ -189,15 +189,19 @@ def test_inspect_tells_of_a_free_key_nothing(server):
 # Round trips
 
 
-def ask_all(store: RedisStore) -> list[Any]:
-    """Every verb, in an order in which each has an effect."""
-    return [
-        store.acquire(KEY, token="ours", ttl=30, holder=WHO),
-        store.acquire(KEY, token="theirs", ttl=30, holder=WHO),
-        store.inspect(KEY),
-        store.renew(KEY, token="ours", ttl=60),
-        store.release(KEY, token="ours"),
-    ]
+ASKED: list[Callable[[RedisStore], Any]] = [
+    lambda store: store.acquire(KEY, token="ours", ttl=30, holder=WHO),
+    lambda store: store.acquire(KEY, token="theirs", ttl=30, holder=WHO),
+    lambda store: store.inspect(KEY),
+    lambda store: store.renew(KEY, token="ours", ttl=60),
+    lambda store: store.release(KEY, token="ours"),
+]
+"""Every verb, in an order in which each has an effect."""
+
+
+def ask_all(store: RedisStore) -> None:
+    for ask in ASKED:
+        ask(store)
 
 
 @pytest.fixture
@@ -234,16 +238,9 @@ def test_a_script_that_the_server_does_not_know_is_sent_once(server, wire):
 def test_scripts_that_the_server_forgets_are_sent_again(lock_alias):
     server = get_redis_connection(lock_alias)
     store = RedisStore(lambda: server, scope=lock_alias, prefix="")
-    verbs = [
-        lambda: store.acquire(KEY, token="ours", ttl=30, holder=WHO),
-        lambda: store.acquire(KEY, token="theirs", ttl=30, holder=WHO),
-        lambda: store.inspect(KEY),
-        lambda: store.renew(KEY, token="ours", ttl=60),
-        lambda: store.release(KEY, token="ours"),
-    ]
     answers = []
-    for verb in verbs:
+    for ask in ASKED:
         server.script_flush()
-        answers.append(verb())
+        answers.append(ask(store))
     assert [type(answer) for answer in answers] == [Taken, Held, Held, Answer, Answer]
     assert answers[3:] == [Answer.DONE, Answer.DONE]
