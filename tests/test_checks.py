@@ -6,6 +6,7 @@ import re
 import socket
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from django.conf import settings
@@ -56,10 +57,7 @@ def ids(messages: list[checks.CheckMessage]) -> list[str]:
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever connects fails."""
-
-    def refuse(*args: Any) -> None:
-        raise AssertionError("A check must not touch the network.")
-
+    refuse = Mock(side_effect=AssertionError("A check must not touch the network."))
     for name in ("connect", "connect_ex"):
         monkeypatch.setattr(socket.socket, name, refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)

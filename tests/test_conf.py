@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import posixpath
 from datetime import timedelta
 from decimal import Decimal
 from types import MappingProxyType
@@ -16,11 +17,8 @@ from django_redislock.seconds import LONGEST_TTL, SHORTEST_TTL, read_ttl, read_w
 NO_NUMBERS = ["30", "", True, False, [], {}, object(), Decimal(3), 1 + 2j]
 
 
-def tenants(name: str, *, model: object) -> str:
-    return f"tenant:{name}"
-
-
-PATH = f"{__name__}.{tenants.__name__}"
+PATH = "posixpath.join"
+FUNCTION = posixpath.join
 
 
 def test_an_empty_entry_takes_every_default():
@@ -30,16 +28,16 @@ def test_an_empty_entry_takes_every_default():
 @pytest.mark.parametrize("kind", [dict, MappingProxyType])
 def test_every_option_is_read(kind):
     entry = kind({"CACHE": "locks", "TTL": timedelta(minutes=1), "WAIT": None, "KEY_FUNCTION": PATH})
-    assert read_options("default", entry) == Options(cache="locks", ttl=60, wait=None, key_function=tenants)
+    assert read_options("default", entry) == Options(cache="locks", ttl=60, wait=None, key_function=FUNCTION)
 
 
 def test_every_option_has_a_default():
     assert set(DEFAULTS) == set(READERS)
 
 
-@pytest.mark.parametrize("function", [PATH, tenants])
+@pytest.mark.parametrize("function", [PATH, FUNCTION])
 def test_a_key_function_is_a_function_or_its_path(function):
-    assert read_options("default", {"KEY_FUNCTION": function}).key_function is tenants
+    assert read_options("default", {"KEY_FUNCTION": function}).key_function is FUNCTION
 
 
 @pytest.mark.parametrize(

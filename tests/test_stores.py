@@ -30,9 +30,8 @@ US = Holder(host="web-1", pid=42, thread="MainThread", doing="manage.py migrate"
 US_AS_TEXT = '["web-1",42,"MainThread","manage.py migrate"]'
 SECRET = "hunter2"
 
-MANNERS: list[dict[str, Any]] = [{"decode_responses": True}]
-if redis.VERSION >= (5,):
-    MANNERS += [{"protocol": 2}, {"protocol": 3}]
+PROTOCOLS = (2, 3) if redis.VERSION >= (5,) else ()  # before, clients knew only one
+MANNERS: list[dict[str, Any]] = [{"decode_responses": True}, *({"protocol": number} for number in PROTOCOLS)]
 
 
 def connect(alias: str, **options: Any) -> Redis:
