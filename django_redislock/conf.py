@@ -71,6 +71,8 @@ def read_cache(value: Any) -> str:
     """An alias."""
     if not isinstance(value, str) or not value:
         raise TypeError(f"a cache alias is expected, not {value!r}.")
+    if "://" in value:  # and it may hold a password, so it is not repeated
+        raise ValueError("a cache alias is expected, not a URL.")
     return value
 
 

@@ -32,6 +32,7 @@ class Locks:
         self.options = options
         prefix = cache_of(options).key_prefix
         store = RedisStore(partial(client_of, options), scope=options.cache, prefix=prefix)
+        self.close = store.close
         self._lock = lru_cache(maxsize=1024)(lambda kept: KeyLock(store, Key(kept)))
 
     def lock(self, name: str, *, model: type[Model] | None) -> KeyLock:
@@ -87,11 +88,14 @@ class LockHandler(BaseConnectionHandler):  # type: ignore[type-arg]  # generic i
 
     def __init__(self) -> None:
         super().__init__()
-        self.reset()
+        self._connections: Any = SimpleNamespace()
 
     def reset(self) -> None:
-        """Forget what was built from the settings."""
-        self._connections: Any = SimpleNamespace()
+        """Forget what was built from the settings, and close its connections."""
+        built: list[Locks] = list(vars(self._connections).values())
+        self._connections = SimpleNamespace()
+        for place in built:
+            place.close()
         self._settings = None
         self.__dict__.pop("settings", None)
 

@@ -106,7 +106,9 @@ class Lease:
             self.on_lost(self)
 
     def lost(self) -> LeaseLost:
-        """The error that tells the loss of this lease."""
+        """The error that tells that this lease has ended."""
+        if self._state is LeaseState.RELEASED:
+            return LeaseLost(f"The lease on {self.key} has been given back: acquire it again.", key=self.key.name)
         return LeaseLost(
             f"The lease on {self.key} was lost {self.held_for:.1f} s after it was acquired with a ttl of "
             f"{self.ttl:g} s: another may hold it now. Nothing more may be done under it; use a longer ttl, "

@@ -143,3 +143,9 @@ def test_a_wait_of_another_type_is_a_type_error(value):
 def test_a_wrong_duration_is_refused_at_the_call(terms, error):
     with pytest.raises(error):
         lock("a", **terms)
+
+
+def test_a_url_for_a_cache_alias_is_not_repeated():
+    with pytest.raises(InvalidLockSettings, match="not a URL") as caught:
+        read_options("default", {"CACHE": "redis://:hunter2@127.0.0.1/0"})
+    assert "hunter2" not in str(caught.value)

@@ -15,6 +15,7 @@ from django_redis import get_redis_connection
 
 from django_redislock import InvalidLockSettings, LockBusy, StoreUnavailable, lock
 from django_redislock.handler import Locks, locks
+from django_redislock.stores.redis import RedisStore
 from tests.flows import elsewhere, is_free
 from tests.testapp.models import Account, AccountProxy, Restaurant
 
@@ -241,3 +242,15 @@ def test_no_password_is_told(location, error):
 def test_nothing_is_connected_before_the_first_question():
     with override_settings(CACHES={"default": DJANGO_REDIS}, REDISLOCK={}):
         assert isinstance(locks["default"], Locks)
+
+
+def test_new_settings_close_the_connections_of_the_old_ones(real_redis):
+    with lock("a"):
+        pass
+    store = locks["default"].lock("a", model=None).store
+    assert isinstance(store, RedisStore)
+    assert store._connections is not None
+    connection = store._connections.take()
+    store._connections.give(connection)
+    locks.reset()
+    assert connection._sock is None

@@ -32,6 +32,12 @@ class TestUse:
         assert lease.remaining == 0
         assert is_free("a")
 
+    def test_a_lease_that_was_given_back_says_so(self):
+        with lock("a") as lease:
+            pass
+        with pytest.raises(LeaseLost, match="has been given back"):
+            lease.ensure_held()
+
     def test_an_exception_passes_through_and_releases(self):
         with pytest.raises(ValueError, match="body"), lock("a"):
             raise ValueError("body")

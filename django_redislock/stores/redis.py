@@ -46,6 +46,11 @@ class Connections:
         """Keep it for the next one."""
         self._idle.append(connection)
 
+    def close(self) -> None:
+        """Close those that are idle."""
+        while self._idle:
+            self._idle.pop().disconnect()
+
 
 class RedisStore:
     """A `Store` on the client that `connect` gives; it is asked for once, at the first call.
@@ -58,6 +63,11 @@ class RedisStore:
         self._connect = connect
         self._connections: Connections | None = None
         self._verbs = Verbs(prefix)
+
+    def close(self) -> None:
+        """Close the connections that are idle; what comes later opens new ones."""
+        if self._connections is not None:
+            self._connections.close()
 
     def acquire(self, key: Key, *, token: str, ttl: float, holder: str) -> Taken | Held:
         """Take the key for `token` and `ttl` seconds, or say who holds it."""
