@@ -56,11 +56,11 @@ class Selected(Generic[M]):
             raise TypeError(f"locked() takes a primary key here: pass {pk!r}.pk, or use the function locked(instance).")
         if queryset._fields is not None:  # type: ignore[attr-defined]  # set by values() and values_list()
             raise TypeError("locked() gives a model instance: it does not go with values() or values_list().")
+        if queryset.query.is_sliced:
+            raise TypeError("locked() looks for one row among all of a queryset: lock before you take a slice.")
         self.model = queryset.model
-        queryset = queryset.filter(**lookup)
-        queryset._for_write = True  # type: ignore[attr-defined]  # as select_for_update() does
-        self.using = queryset.db
-        self._queryset = queryset
+        self.using = writes_to(queryset)
+        self._queryset = queryset.filter(**lookup) if lookup else queryset
         self._pk = pk
 
     def __repr__(self) -> str:
@@ -68,12 +68,24 @@ class Selected(Generic[M]):
 
     def find(self) -> Any:
         """The primary key that was given, else that of the row which the lookup finds."""
-        return self._queryset.values_list("pk", flat=True).get() if self._pk is None else self._pk
+        if self._pk is not None:
+            return self._pk
+        return self._queryset.using(self.using).values_list("pk", flat=True).get()
 
     def read(self, pk: Any, *, newest: bool) -> M:
         """The row, if it still belongs to the queryset."""
-        queryset = newest_of(self._queryset, self.using) if newest else self._queryset
-        return queryset.using(self.using).get(pk=pk)
+        found = self._queryset.filter(pk=pk)
+        # A queryset of our own: `using()` and `get()` would copy it four times more.
+        found._db = self.using  # type: ignore[attr-defined]
+        for row in newest_of(found, self.using) if newest else found:
+            return row
+        message = f"No {self.model._meta.label} with the primary key {pk!r} is in this queryset."
+        raise self.model.DoesNotExist(message)  # type: ignore[attr-defined]  # each model has its own
+
+
+def writes_to(queryset: Any) -> str:
+    """The database that rows of the queryset are written to, as its `db` says once it is for writing."""
+    return queryset._db or router.db_for_write(queryset.model, **queryset._hints)
 
 
 class Given(Generic[M]):

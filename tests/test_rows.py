@@ -282,6 +282,10 @@ class TestMistakes:
         with pytest.raises(TypeError, match="values"):
             Account.objects.values("name").locked(account.pk)  # type: ignore[attr-defined]
 
+    def test_a_slice_is_not_looked_into(self, account):
+        with pytest.raises(TypeError, match="before you take a slice"):
+            Account.objects.all()[:3].locked(account.pk)
+
     def test_a_negative_ttl(self, account):
         with pytest.raises(ValueError, match="ttl must be between"):
             Account.objects.locked(account.pk, ttl=-1)
