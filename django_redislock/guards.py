@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -31,6 +32,7 @@ from .transactions import Savepoints, at_end_of_transaction, open_connections
 logger = logging.getLogger("django_redislock")
 
 OUTSIDE: Savepoints = frozenset()
+Wait = float | Literal[Unset.UNSET] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,19 +116,27 @@ class Guard(ABC):
         since = datetime.fromtimestamp(held.since, UTC)
         return LockInfo(key=lock.key.name, holder=held.holder, since=since, remaining=held.remaining, fence=held.fence)
 
-    def _enter(self, name: str, *, wait: float | Literal[Unset.UNSET] | None = UNSET) -> Entry:
-        """Acquire or enter again; `wait` overrides the terms, which override the setting."""
+    def _enter(self, name: str, *, wait: Wait = UNSET, meanwhile: Callable[[], object] | None = None) -> Entry:
+        """Acquire or enter again; `wait` overrides the terms, which override the setting.
+
+        `meanwhile` may be called, while the answer is on its way.
+        """
         place = locks[self._terms.alias]
         lock = place.lock(name, model=self._model)
-        entry = Entry(enter_again(lock) or self._acquire(lock, place.options, wait))
+        entry = Entry(enter_again(lock) or self._acquire(lock, place.options, wait, meanwhile))
         self._entries.append(entry)
         return entry
 
     @async_unsafe("A lock that blocks its thread cannot be acquired in an async context: use sync_to_async.")
-    def _acquire(self, lock: KeyLock, options: Options, wait: float | Literal[Unset.UNSET] | None) -> Hold:
+    def _acquire(self, lock: KeyLock, options: Options, wait: Wait, meanwhile: Callable[[], object] | None) -> Hold:
         ttl, wait = self._terms.ttl, self._terms.wait if wait is UNSET else wait
         try:
-            hold = enter(lock, ttl=options.ttl if ttl is UNSET else ttl, wait=options.wait if wait is UNSET else wait)
+            hold = enter(
+                lock,
+                ttl=options.ttl if ttl is UNSET else ttl,
+                wait=options.wait if wait is UNSET else wait,
+                meanwhile=meanwhile,
+            )
         except LockBusy as error:
             self._send(signals.lock_contended, error=error)
             raise

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from .lease import LeaseState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .keylock import KeyLock
     from .lease import Lease
 
@@ -115,7 +117,7 @@ def enter_again(lock: KeyLock) -> Hold | None:
     return hold
 
 
-def enter(lock: KeyLock, *, ttl: float, wait: float | None) -> Hold:
-    """Acquire the lock for this flow. Raises what `KeyLock.acquire()` raises."""
-    lease = lock.acquire(ttl=ttl, wait=wait)
+def enter(lock: KeyLock, *, ttl: float, wait: float | None, meanwhile: Callable[[], object] | None = None) -> Hold:
+    """Acquire the lock for this flow. Takes and raises what `KeyLock.acquire()` does."""
+    lease = lock.acquire(ttl=ttl, wait=wait, meanwhile=meanwhile)
     return current_flow().add(lock, lease)

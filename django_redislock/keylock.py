@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 
 from . import clock
 from .exceptions import LockBusy, LockNotHeld, StoreUnavailable, WaitTimeout
@@ -25,9 +26,10 @@ class KeyLock:
         self.store = store
         self.key = key
 
-    def acquire(self, *, ttl: float, wait: float | None) -> Lease:
+    def acquire(self, *, ttl: float, wait: float | None, meanwhile: Callable[[], object] | None = None) -> Lease:
         """Take the key for `ttl` seconds, waiting at most `wait` seconds for it (0: one try; `None`: for ever).
 
+        `meanwhile` is called while the answer is on its way, perhaps more than once.
         Raises `LockBusy` or, when it waited, `WaitTimeout`; `StoreUnavailable` when Redis cannot be asked.
         """
         token = os.urandom(16).hex()
@@ -36,7 +38,7 @@ class KeyLock:
         def ask() -> Taken | Held:
             nonlocal asked_at
             asked_at = clock.now()  # the deadline counts from the question that was answered with yes
-            return self.store.acquire(self.key, token=token, ttl=ttl, holder=holder)
+            return self.store.acquire(self.key, token=token, ttl=ttl, holder=holder, meanwhile=meanwhile)
 
         holder = encode_current()
         try:

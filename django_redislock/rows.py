@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import cache, partial
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -39,7 +41,10 @@ class Source(Protocol[M_co]):
     def find(self) -> Any:
         """The primary key of the row. Raises `DoesNotExist` or `MultipleObjectsReturned`."""
 
-    def read(self, pk: Any, *, newest: bool) -> M_co:
+    def select(self, pk: Any) -> Any:
+        """What `read()` needs and what can be made before: it touches no database."""
+
+    def read(self, selected: Any, *, newest: bool) -> M_co:
         """The row as it is now; `newest` asks for a locking read. Raises `DoesNotExist`."""
 
 
@@ -72,14 +77,18 @@ class Selected(Generic[M]):
             return self._pk
         return self._queryset.using(self.using).values_list("pk", flat=True).get()
 
-    def read(self, pk: Any, *, newest: bool) -> M:
-        """The row, if it still belongs to the queryset."""
+    def select(self, pk: Any) -> QuerySet[M]:
+        """The queryset of this row alone."""
         found = self._queryset.filter(pk=pk)
         # A queryset of our own: `using()` and `get()` would copy it four times more.
         found._db = self.using  # type: ignore[attr-defined]
-        for row in newest_of(found, self.using) if newest else found:
+        return found
+
+    def read(self, selected: QuerySet[M], *, newest: bool) -> M:
+        """The row, if it still belongs to the queryset."""
+        for row in newest_of(selected, self.using) if newest else selected:
             return row
-        message = f"No {self.model._meta.label} with the primary key {pk!r} is in this queryset."
+        message = f"No {self!r} is in this queryset."
         raise self.model.DoesNotExist(message)  # type: ignore[attr-defined]  # each model has its own
 
 
@@ -105,7 +114,10 @@ class Given(Generic[M]):
         """The instance's primary key."""
         return self._instance.pk
 
-    def read(self, pk: Any, *, newest: bool) -> M:
+    def select(self, pk: Any) -> None:
+        """There is nothing to be made before."""
+
+    def read(self, selected: None, *, newest: bool) -> M:
         """The instance, with the fields that the row has now."""
         queryset = newest_of(self.model._base_manager.all(), self.using) if newest else None
         self._instance.refresh_from_db(using=self.using, from_queryset=queryset)
@@ -156,9 +168,10 @@ class RowLock(Guard, Generic[M]):
         pk = self._source.find()
         while True:
             name = name_of(self._source.model, pk)
-            entry = self._enter(name)
+            select = cache(partial(self._source.select, pk))
+            entry = self._enter(name, meanwhile=select)
             try:
-                row = self._begin(entry, pk)
+                row = self._begin(entry, select)
             except BaseException as error:
                 self._undo(entry, error)
                 raise
@@ -187,7 +200,7 @@ class RowLock(Guard, Generic[M]):
         else:
             tell(lost or late, error)
 
-    def _begin(self, entry: Entry, pk: Any) -> M:
+    def _begin(self, entry: Entry, select: Callable[[], Any]) -> M:
         """Open the transaction and read the row in it."""
         connection = connections[self._source.using]
         joins = bool(users_blocks(connection))
@@ -198,7 +211,7 @@ class RowLock(Guard, Generic[M]):
             atomic.__enter__()
             entry.atomic = atomic
         newest = joins and connection.features.has_select_for_update and pins_snapshot(connection)
-        return self._source.read(pk, newest=newest)
+        return self._source.read(select(), newest=newest)
 
     def _undo(self, entry: Entry, error: BaseException | None) -> None:
         """Take back an entering in which nothing was done yet."""

@@ -11,6 +11,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..holder import Holder
     from ..keys import Key
 
@@ -54,8 +56,13 @@ class Store(Protocol):
 
     scope: str
 
-    def acquire(self, key: Key, *, token: str, ttl: float, holder: str) -> Taken | Held:
-        """Take the key for `token` and `ttl` seconds, or say who holds it."""
+    def acquire(
+        self, key: Key, *, token: str, ttl: float, holder: str, meanwhile: Callable[[], object] | None = None
+    ) -> Taken | Held:
+        """Take the key for `token` and `ttl` seconds, or say who holds it.
+
+        `meanwhile` is called while the answer is on its way, perhaps more than once.
+        """
 
     def release(self, key: Key, *, token: str) -> Answer:
         """Give the key back if `token` holds it."""

@@ -69,9 +69,11 @@ class RedisStore:
         if self._connections is not None:
             self._connections.close()
 
-    def acquire(self, key: Key, *, token: str, ttl: float, holder: str) -> Taken | Held:
-        """Take the key for `token` and `ttl` seconds, or say who holds it."""
-        return self._run(self._verbs.acquire(key, token=token, ttl=ttl, holder=holder), key)
+    def acquire(
+        self, key: Key, *, token: str, ttl: float, holder: str, meanwhile: Callable[[], object] | None = None
+    ) -> Taken | Held:
+        """As `Store.acquire()`."""
+        return self._run(self._verbs.acquire(key, token=token, ttl=ttl, holder=holder), key, meanwhile)
 
     def release(self, key: Key, *, token: str) -> Answer:
         """Give the key back if `token` holds it."""
@@ -85,9 +87,9 @@ class RedisStore:
         """Say who holds the key, if anyone does."""
         return self._run(self._verbs.inspect(key), key)
 
-    def _run(self, call: Call[T], key: Key) -> T:
+    def _run(self, call: Call[T], key: Key, meanwhile: Callable[[], object] | None = None) -> T:
         try:
-            return call.read(self._send(call))
+            return call.read(self._send(call, meanwhile))
         except (RedisError, OSError) as error:
             raise StoreUnavailable(
                 f"Redis could not be asked about {key} ({type(error).__name__}: {error}), "
@@ -95,7 +97,7 @@ class RedisStore:
                 key=key.name,
             ) from error
 
-    def _send(self, call: Call[Any]) -> Any:
+    def _send(self, call: Call[Any], meanwhile: Callable[[], object] | None) -> Any:
         """Send it, and once more when the connection broke: an answer that got lost is given again."""
         connections = self._connections
         if connections is None:
@@ -103,10 +105,10 @@ class RedisStore:
         connection = connections.take()
         try:
             try:
-                return evaluate(connection, call)
+                return evaluate(connection, call, meanwhile)
             except (ConnectionError, OSError):
                 connection.disconnect()
-                return evaluate(connection, call)
+                return evaluate(connection, call, meanwhile)
         except ResponseError:
             raise  # the server has answered: nothing is left to be read
         except BaseException:
@@ -116,10 +118,12 @@ class RedisStore:
             connections.give(connection)
 
 
-def evaluate(connection: Any, call: Call[Any]) -> Any:
-    """One round trip; two when the server does not know the script yet."""
+def evaluate(connection: Any, call: Call[Any], meanwhile: Callable[[], object] | None) -> Any:
+    """One round trip; two when the server does not know the script yet. The time on the way is not lost."""
     script, keys, args, _ = call
     connection.send_command("EVALSHA", script.sha, len(keys), *keys, *args)
+    if meanwhile is not None:
+        meanwhile()
     try:
         return connection.read_response()
     except NoScriptError:
