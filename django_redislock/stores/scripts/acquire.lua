@@ -30,13 +30,14 @@ if last >= now then
 end
 redis.call('SET', lock_key, token .. ' ' .. fence_text .. ' ' .. since .. ' ' .. holder, 'PX', ttl)
 
--- Entries of holders that vanished go as the index is used; the index itself goes with its last lock.
+-- Entries of holders that vanished go as the index is used; the index itself goes with its last lock. They go after
+-- the new one has come: an index that was empty in between would have lost its expiry.
 local now_ms = math.floor(now / 1000)
 local index_ttl = redis.call('PTTL', held_key)
+redis.call('ZADD', held_key, now_ms + ttl, name)
 if index_ttl ~= -2 then
   redis.call('ZREMRANGEBYSCORE', held_key, '-inf', now_ms)
 end
-redis.call('ZADD', held_key, now_ms + ttl, name)
 if index_ttl < tonumber(ttl) then
   redis.call('PEXPIRE', held_key, ttl)
 end
