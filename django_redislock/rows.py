@@ -82,6 +82,8 @@ class Selected(Generic[M]):
         found = self._queryset.filter(pk=pk)
         # A queryset of our own: `using()` and `get()` would copy it four times more.
         found._db = self.using  # type: ignore[attr-defined]
+        if not found.query.distinct_fields:
+            found.query.clear_ordering(force=True)  # one row needs none; `get()` drops it too
         return found
 
     def read(self, selected: QuerySet[M], *, newest: bool) -> M:

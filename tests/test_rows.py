@@ -16,6 +16,7 @@ from redis.connection import Connection
 
 from django_redislock import LockBusy, LockManager, LockNotHeld, get_lease, lock, locked, signals
 from django_redislock.rows import RowLock, Selected
+from testproject.bank.models import Account as BankAccount
 from tests.flows import client_of, elsewhere, is_free
 from tests.testapp.models import (
     Account,
@@ -140,6 +141,12 @@ class TestTheRow:
         with CaptureQueriesContext(connections["default"]) as queries, Account.objects.locked(account.pk):
             pass
         assert [query["sql"].split()[0] for query in queries] == ["SAVEPOINT", "SELECT", "RELEASE"]
+
+    def test_no_order_is_asked_for_where_there_is_one_row(self):
+        account = BankAccount.objects.create(number="1", owner="a", balance=1)
+        with CaptureQueriesContext(connections["default"]) as queries, BankAccount.objects.locked(account.pk):
+            pass
+        assert "ORDER BY" not in queries[1]["sql"]
 
     def test_an_instance_whose_row_is_gone_does_not_exist(self, account):
         Account.objects.all().delete()
