@@ -104,20 +104,21 @@ def current_flow() -> Flow:
     return Flow(seen.nearest_owner() if seen is not None else None)
 
 
-def enter_again(lock: KeyLock) -> Hold | None:
-    """Enter a lock that this flow holds once more, without a round trip; `None` when it does not hold it.
+def enter_again(flow: Flow, lock: KeyLock) -> Hold | None:
+    """Enter a lock that the flow holds once more, without a round trip; `None` when it does not hold it.
 
     A lease that was lost is not entered: the key is to be acquired anew, and the block outside is told of its loss
     at its own end.
     """
-    hold = current_flow().find(lock)
+    hold = flow.find(lock)
     if hold is None or hold.lease.state is not LeaseState.HELD:
         return None
     hold.count += 1
     return hold
 
 
-def enter(lock: KeyLock, *, ttl: float, wait: float | None, meanwhile: Callable[[], object] | None = None) -> Hold:
-    """Acquire the lock for this flow. Takes and raises what `KeyLock.acquire()` does."""
-    lease = lock.acquire(ttl=ttl, wait=wait, meanwhile=meanwhile)
-    return current_flow().add(lock, lease)
+def enter(
+    flow: Flow, lock: KeyLock, *, ttl: float, wait: float | None, meanwhile: Callable[[], object] | None = None
+) -> Hold:
+    """Acquire the lock for the flow. Takes and raises what `KeyLock.acquire()` does."""
+    return flow.add(lock, lock.acquire(ttl=ttl, wait=wait, meanwhile=meanwhile))

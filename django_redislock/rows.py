@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
+from uuid import UUID
 
 from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -25,6 +26,10 @@ logger = logging.getLogger("django_redislock")
 
 M = TypeVar("M", bound=Model)
 M_co = TypeVar("M_co", bound=Model, covariant=True)
+
+
+EXACT = (int, str, UUID)
+"""Types of which two values are equal only if they are spelt alike."""
 
 
 class Source(Protocol[M_co]):
@@ -177,7 +182,7 @@ class RowLock(Guard, Generic[M]):
             except BaseException as error:
                 self._undo(entry, error)
                 raise
-            if name_of(self._source.model, row.pk) == name:
+            if (type(pk) in EXACT and type(row.pk) is type(pk) and row.pk == pk) or name_of(type(row), row.pk) == name:
                 return row
             # The database takes two spellings for one (a case-insensitive collation, padding): the row's own counts.
             self._undo(entry, None)
