@@ -1,11 +1,12 @@
 """Row locks for Django models that live in Redis."""
 
 from .conf import InvalidLockSettings
-from .exceptions import LeaseLost, LockBusy, LockNotHeld, RedisLockError, StoreUnavailable, WaitTimeout
+from .exceptions import Deadlock, LeaseLost, LockBusy, LockNotHeld, RedisLockError, StoreUnavailable, WaitTimeout
 from .functions import get_lease, lock, locked
 from .managers import LockManager, LockQuerySet
 
 __all__ = [
+    "Deadlock",
     "InvalidLockSettings",
     "LeaseLost",
     "LockBusy",

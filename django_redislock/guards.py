@@ -47,6 +47,10 @@ class LockInfo:
     """Seconds until the server drops it unless it is extended."""
     fence: int
     """The fence of the owner."""
+    waiters: int
+    """How many wait for it."""
+    first_waits_for: float
+    """Seconds for which the first of them has waited; 0 when nobody waits."""
 
 
 class Entry:
@@ -112,7 +116,15 @@ class Guard(ABC):
         if held is None:
             return None
         since = datetime.fromtimestamp(held.since, UTC)
-        return LockInfo(key=lock.key.name, holder=held.holder, since=since, remaining=held.remaining, fence=held.fence)
+        return LockInfo(
+            key=lock.key.name,
+            holder=held.holder,
+            since=since,
+            remaining=held.remaining,
+            fence=held.fence,
+            waiters=held.waiters,
+            first_waits_for=held.first_waits_for,
+        )
 
     def _enter(self, name: str, *, wait: float | Literal[Unset.UNSET] | None = UNSET) -> Entry:
         """Acquire or enter again; `wait` overrides the terms, which override the setting."""

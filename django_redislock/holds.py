@@ -43,9 +43,11 @@ class Hold:
 class Flow:
     """The holds of one flow, by store and key."""
 
-    __slots__ = ("_holds", "_mark", "_outer", "_pid")
+    __slots__ = ("_holds", "_mark", "_outer", "_pid", "name")
 
     def __init__(self, outer: Flow | None) -> None:
+        self.name = os.urandom(8).hex()
+        """By which the store knows it: who waits for whom."""
         self._outer = outer
         self._pid = os.getpid()
         self._holds: dict[tuple[str, str], Hold] = {}
@@ -117,5 +119,5 @@ def enter_again(lock: KeyLock) -> Hold | None:
 
 def enter(lock: KeyLock, *, ttl: float, wait: float | None) -> Hold:
     """Acquire the lock for this flow. Raises what `KeyLock.acquire()` raises."""
-    lease = lock.acquire(ttl=ttl, wait=wait)
-    return current_flow().add(lock, lease)
+    flow = current_flow()
+    return flow.add(lock, lock.acquire(flow=flow.name, ttl=ttl, wait=wait))

@@ -37,6 +37,46 @@ class Held:
     """Seconds since then."""
     remaining: float
     """Seconds until the server drops it unless it is renewed."""
+    asked: float
+    """When this was said, seconds since the epoch by the server's clock."""
+    waiters: int = 0
+    """How many wait for it, where that was asked for."""
+    first_waits_for: float = 0.0
+    """Seconds for which the first of them has waited."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """A part of a cycle: somebody holds a key, and waits for that of the next edge."""
+
+    key: str
+    """The name of the key."""
+    holder: Holder
+    """Who holds it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """What a waiter is told that was made the owner."""
+
+    fence: int
+    """As in `Taken`."""
+    granted: float
+    """When, seconds since the epoch by the server's clock."""
+
+
+class Ear(Protocol):
+    """Where one waiter hears of its grant."""
+
+    @property
+    def channel(self) -> str:
+        """What the store is told to publish on; empty where nothing can be heard, so that one has to ask."""
+
+    def listen(self, seconds: float) -> Grant | None:
+        """Wait so long at most; nothing heard means that it is time to ask again."""
+
+    def close(self) -> None:
+        """Hear no more."""
 
 
 class Answer(Enum):
@@ -54,8 +94,27 @@ class Store(Protocol):
 
     scope: str
 
-    def acquire(self, key: Key, *, token: str, ttl: float, holder: str) -> Taken | Held:
-        """Take the key for `token` and `ttl` seconds, or say who holds it."""
+    def acquire(
+        self, key: Key, *, token: str, ttl: float, holder: str, channel: str = ""
+    ) -> Taken | Held | tuple[Edge, ...]:
+        """Take the key for `token` and `ttl` seconds, or say who holds it.
+
+        With the channel of an ear the token waits in line: first come, first served, and is told on the channel
+        when it was made the owner. Where that would never happen the edges of the cycle are given.
+        """
+
+    def leave(self, key: Key, *, token: str) -> None:
+        """Wait no more; what was granted in the meantime goes to the next."""
+
+    @property
+    def listens(self) -> bool:
+        """Whether this process listens already, so that an ear costs nothing."""
+
+    def ear(self, token: str) -> Ear:
+        """An ear for a waiter."""
+
+    def force(self, key: Key) -> bool:
+        """Take the key from whoever holds it and hand it over; says whether anyone did."""
 
     def release(self, key: Key, *, token: str) -> Answer:
         """Give the key back if `token` holds it."""

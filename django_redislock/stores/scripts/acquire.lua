@@ -1,43 +1,78 @@
--- acquire: take a free key for a token, or say who holds it; the token that holds it already is told so again.
+-- acquire: take a free key for a token, or say who holds it, and join its queue if a wake-up channel is given. The
+-- token that holds it already, or waits already, is told so again.
 --
--- KEYS     1 lock   2 held index of the bucket   3 fence of the bucket
--- ARGV     1 token   2 ttl in ms   3 holder   4 name of the lock
--- returns  {1, fence}                                               the key is the token's
---          {0, fence, since in us, now in us, ttl left in ms, holder}   somebody else's
-local lock_key, held_key, fence_key = KEYS[1], KEYS[2], KEYS[3]
-local token, ttl, holder, name = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+-- KEYS     1 to 5 as in parts/grant.lua
+-- ARGV     1 to 3 as in parts/grant.lua   4 ttl in ms   5 holder   6 wake-up channel, or nothing: do not wait
+-- returns  {1, fence}                                                     the key is the token's
+--          {0, fence, since in us, now in us, ttl left in ms, holder}     somebody else's
+--          {2, name, holder, name, holder, ...}                          waiting would never end: who holds what
+local ttl, holder, channel = ARGV[4], ARGV[5], ARGV[6]
 
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-
+local now = server_time()
 local value = redis.call('GET', lock_key)
-if value then
-  local owner, fence, since, who = string.match(value, '^(%S+) (%d+) (%d+) (.*)$')
-  if owner == token then
+if is_owner(value) then
+  return {1, tonumber(string.match(value, '^%S+ (%d+) '))}
+end
+
+if not value then
+  -- Free: whoever waits for it comes first.
+  local first, fence = hand_over()
+  if not first then
+    fence = next_fence(string.format('%.0f', now), now)
+    own(token, fence, now, ttl, holder)
+  end
+  if not first or first == token then
     return {1, tonumber(fence)}
   end
-  return {0, tonumber(fence), tonumber(since), now, redis.call('PTTL', lock_key), who}
+  value = redis.call('GET', lock_key)
 end
 
--- Grows although the store was flushed or restored (the time), and although the clock was set back (the last).
-local since = string.format('%.0f', now)
-local fence, fence_text = now, since
-local last = tonumber(redis.call('SET', fence_key, since, 'GET') or 0)
-if last >= now then
-  fence = last + 1
-  fence_text = string.format('%.0f', fence)
-  redis.call('SET', fence_key, fence_text)
+-- Follows who waits for whom; gives the locks of the cycle with their holders if it ends at this token's flow.
+local function cycle(edge_key, edge_value)
+  local mine = flow_of(token)
+  local edges, channels = {2}, {}
+  for _ = 1, 1000 do
+    edges[#edges + 1] = string.match(edge_key, '}:lock:(.*)$')
+    edges[#edges + 1] = string.match(edge_value, '^%S+ %d+ %d+ (.*)$')
+    local flow = flow_of(edge_value)
+    if flow == mine then
+      -- What a dead process waited for closes no cycle: its locks will expire.
+      for _, hearers in ipairs(channels) do
+        if redis.call('PUBLISH', hearers, '') == 0 then
+          return nil
+        end
+      end
+      -- A lease of its own that it does not trust any more is no cycle either: that expires.
+      return #channels > 0 and edges or nil
+    end
+    local waits = redis.call('GET', root .. ':flow:' .. flow)
+    if not waits then
+      return nil
+    end
+    channels[#channels + 1], edge_key = string.match(waits, '^(%S+) (.*)$')
+    edge_value = redis.call('GET', edge_key)
+    if not edge_value then
+      return nil
+    end
+  end
 end
-redis.call('SET', lock_key, token .. ' ' .. fence_text .. ' ' .. since .. ' ' .. holder, 'PX', ttl)
 
--- Entries of holders that vanished go as the index is used; the index itself goes with its last lock.
-local now_ms = math.floor(now / 1000)
-local index_ttl = redis.call('PTTL', held_key)
-if index_ttl ~= -2 then
-  redis.call('ZREMRANGEBYSCORE', held_key, '-inf', now_ms)
+local left = redis.call('PTTL', lock_key)
+if channel ~= '' then
+  local entry = channel .. ' ' .. ttl .. ' ' .. string.format('%.0f', now) .. ' ' .. holder
+  if redis.call('HSETNX', waiters_key, token, entry) == 1 then
+    local edges = cycle(lock_key, value)
+    if edges then
+      redis.call('HDEL', waiters_key, token)
+      return edges
+    end
+    redis.call('RPUSH', queue_key, token)
+  end
+  -- A waiter asks again before this is over; what is left when all are dead goes within the longest ttl.
+  local life = math.max(tonumber(ttl), redis.call('PTTL', queue_key))
+  redis.call('PEXPIRE', queue_key, life)
+  redis.call('PEXPIRE', waiters_key, life)
+  redis.call('SET', root .. ':flow:' .. flow_of(token), channel .. ' ' .. lock_key, 'PX', life)
 end
-redis.call('ZADD', held_key, now_ms + ttl, name)
-if index_ttl < tonumber(ttl) then
-  redis.call('PEXPIRE', held_key, ttl)
-end
-return {1, fence}
+local _, fence, since, who = string.match(value, '^(%S+) (%d+) (%d+) (.*)$')
+return {0, tonumber(fence), tonumber(since), now, left, who}
