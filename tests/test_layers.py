@@ -19,7 +19,7 @@ LONGEST = 300
 
 LAYERS = {
     "values": {"clock", "exceptions", "holder", "keys", "lease", "seconds"},
-    "stores": {"stores", "stores.base", "stores.redis", "stores.scripts", "stores.verbs"},
+    "stores": {"stores", "stores.base", "stores.redis", "stores.scripts", "stores.verbs", "stores.wakeups"},
     "semantics": {"keylock", "holds", "waiting"},
     "facade": {
         "conf",
