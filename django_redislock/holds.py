@@ -14,8 +14,11 @@ from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING
 
 from .lease import LeaseState
+from .manylock import acquire_all, acquire_free
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from .keylock import KeyLock
     from .lease import Lease
 
@@ -115,6 +118,28 @@ def enter_again(lock: KeyLock) -> Hold | None:
         return None
     hold.count += 1
     return hold
+
+
+def enter_all_again(locks: Iterable[KeyLock]) -> list[Hold]:
+    """Enter those of the locks that this flow holds once more."""
+    flow = current_flow()
+    found = (flow.find(lock) for lock in locks)
+    holds = [hold for hold in found if hold is not None and hold.lease.state is LeaseState.HELD]
+    for hold in holds:
+        hold.count += 1
+    return holds
+
+
+def enter_all(locks: Sequence[KeyLock], *, ttl: float, wait: float | None) -> list[Hold]:
+    """Acquire the locks for this flow. As `acquire_all()`."""
+    flow = current_flow()
+    return [flow.add(lock, lease) for lock, lease in acquire_all(locks, flow=flow.name, ttl=ttl, wait=wait)]
+
+
+def enter_free(locks: Sequence[KeyLock], *, ttl: float, limit: int) -> list[Hold]:
+    """Acquire those of the locks that are free for this flow. As `acquire_free()`."""
+    flow = current_flow()
+    return [flow.add(lock, lease) for lock, lease in acquire_free(locks, flow=flow.name, ttl=ttl, limit=limit)]
 
 
 def enter(lock: KeyLock, *, ttl: float, wait: float | None) -> Hold:

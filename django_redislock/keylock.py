@@ -54,7 +54,7 @@ class KeyLock:
 
         Raises `LockNotHeld` in a child of `fork`, `StoreUnavailable` when Redis cannot be asked.
         """
-        self._ensure_ours(lease)
+        self.ensure_ours(lease)
         answer = self.store.release(self.key, token=lease.token)
         lease.end(LeaseState.RELEASED if answer is Answer.DONE else LeaseState.LOST)
         return answer
@@ -64,7 +64,7 @@ class KeyLock:
 
         Raises `LockNotHeld` when the lease has ended, `StoreUnavailable` when Redis cannot be asked.
         """
-        self._ensure_ours(lease)
+        self.ensure_ours(lease)
         asked_at = clock.now()
         answer = self.store.renew(self.key, token=lease.token, ttl=ttl)
         if answer is not Answer.DONE:
@@ -72,7 +72,8 @@ class KeyLock:
             raise not_held(self.key, answer)
         lease.prolong(ttl=ttl, asked_at=asked_at)
 
-    def _ensure_ours(self, lease: Lease) -> None:
+    def ensure_ours(self, lease: Lease) -> None:
+        """Raise `LockNotHeld` in a child of `fork`, which has a copy of its parent's lease."""
         if lease.pid != os.getpid():
             raise LockNotHeld(
                 f"{self.key} was acquired by process {lease.pid}, which this process was forked from. "
@@ -88,9 +89,9 @@ class KeyLock:
             logger.warning("Interrupted while acquiring %s, and it could not be given back", self.key, exc_info=True)
 
 
-def busy(key: Key, held: Held, *, wait: float | None) -> LockBusy:
-    """The refusal, which says who holds the key and for how long."""
-    by = f"{key} is held by {held.holder} for {held.held_for:.1f} s"
+def busy(key: Key, held: Held, *, wait: float | None, also: str = "") -> LockBusy:
+    """The refusal, which says who holds the key and for how long; `also` says that of other keys."""
+    by = f"{key} is held by {held.holder} for {held.held_for:.1f} s{also}"
     if not wait:
         return LockBusy(f"{by}; not waited for. Pass wait= to wait.", key=key.name, holder=held.holder)
     return WaitTimeout(

@@ -11,6 +11,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..holder import Holder
     from ..keys import Key
 
@@ -43,6 +45,33 @@ class Held:
     """How many wait for it, where that was asked for."""
     first_waits_for: float = 0.0
     """Seconds for which the first of them has waited."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakenMany:
+    """The keys are ours, or with `Way.FREE` some of them."""
+
+    fences: tuple[int, ...]
+    """For each key as in `Taken`, in the order of the keys; 0 for one that is not ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """Some of the keys are somebody's."""
+
+    by: tuple[tuple[Key, Held], ...]
+    """Which, and who holds each: with `Way.LINE` only the first."""
+
+
+class Way(Enum):
+    """How several keys are taken."""
+
+    ALL = "all"
+    """All of them or none."""
+    LINE = "line"
+    """One after the other up to the first that is somebody's; in its queue one waits with what one has by then."""
+    FREE = "free"
+    """Those that are free."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +134,20 @@ class Store(Protocol):
 
     def leave(self, key: Key, *, token: str) -> None:
         """Wait no more; what was granted in the meantime goes to the next."""
+
+    def acquire_many(
+        self, keys: Sequence[Key], *, token: str, ttl: float, holder: str, way: Way, limit: int, channel: str = ""
+    ) -> TakenMany | Blocked | tuple[Edge, ...]:
+        """Take the keys, at most `limit` of them, for one token; those it holds already are its for a new ttl.
+
+        With a channel as for `acquire()`, in the queue of the first key that is somebody's.
+        """
+
+    def leave_many(self, keys: Sequence[Key], *, token: str) -> None:
+        """Wait for none of them any more, and give back those that the token holds."""
+
+    def release_many(self, keys: Sequence[Key], *, token: str) -> list[Answer]:
+        """Give the keys back that `token` holds; an answer for each."""
 
     @property
     def listens(self) -> bool:

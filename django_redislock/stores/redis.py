@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 from redis.exceptions import ConnectionError, NoPermissionError, NoScriptError, RedisError, ResponseError
 
 from ..exceptions import StoreUnavailable
+from .many import ManyVerbs
 from .verbs import Call, Verbs, root_of, text
 from .wakeups import Interrupted, Refused, Wakeups
 
 if TYPE_CHECKING:
     from ..keys import Key
-    from .base import Answer, Ear, Edge, Held, Taken
+    from .base import Answer, Blocked, Ear, Edge, Held, Taken, TakenMany, Way
 
 T = TypeVar("T")
 
@@ -64,6 +65,7 @@ class RedisStore:
         self._connect = connect
         self._connections: Connections | None = None
         self._verbs = Verbs(prefix)
+        self._many = ManyVerbs(prefix)
         self._wakeups = Wakeups(self._subscribe, prefix=root_of(prefix))
 
     def close(self) -> None:
@@ -80,6 +82,21 @@ class RedisStore:
     def leave(self, key: Key, *, token: str) -> None:
         """Wait no more; what was granted in the meantime goes to the next."""
         self._run(self._verbs.leave(key, token=token), key)
+
+    def acquire_many(
+        self, keys: Sequence[Key], *, token: str, ttl: float, holder: str, way: Way, limit: int, channel: str = ""
+    ) -> TakenMany | Blocked | tuple[Edge, ...]:
+        """As `Store.acquire_many()`."""
+        call = self._many.acquire(keys, token=token, ttl=ttl, holder=holder, way=way, limit=limit, channel=channel)
+        return self._run(call, *keys)
+
+    def leave_many(self, keys: Sequence[Key], *, token: str) -> None:
+        """Wait for none of them any more, and give back those that the token holds."""
+        self._run(self._many.leave(keys, token=token), *keys)
+
+    def release_many(self, keys: Sequence[Key], *, token: str) -> list[Answer]:
+        """Give the keys back that `token` holds; an answer for each."""
+        return self._run(self._many.release(keys, token=token), *keys)
 
     @property
     def listens(self) -> bool:
@@ -106,12 +123,13 @@ class RedisStore:
         """Say who holds the key, if anyone does."""
         return self._run(self._verbs.inspect(key), key)
 
-    def _run(self, call: Call[T], key: Key) -> T:
+    def _run(self, call: Call[T], key: Key, *others: Key) -> T:
         try:
             return call.read(self._send(call))
         except (RedisError, OSError) as error:
+            about = f"{key} and {len(others)} more" if others else key
             raise StoreUnavailable(
-                f"Redis could not be asked about {key} ({type(error).__name__}: {error}), "
+                f"Redis could not be asked about {about} ({type(error).__name__}: {error}), "
                 f"so nobody knows who holds it. Check the server and the cache alias {self.scope!r}.",
                 key=key.name,
             ) from error

@@ -15,7 +15,8 @@ from .base import Answer, Edge, Grant, Held, Taken
 if TYPE_CHECKING:
     from ..keys import Key
 
-ACQUIRE, RELEASE, LEAVE, FORCE = (scripts.load(verb, "grant") for verb in ("acquire", "release", "leave", "force"))
+ACQUIRE = scripts.load("acquire", "grant", "queue")
+RELEASE, LEAVE, FORCE = (scripts.load(verb, "grant") for verb in ("release", "leave", "force"))
 RENEW, INSPECT = map(scripts.load, ("renew", "inspect"))
 
 RELEASE_NOTE_MS = 10_000
@@ -91,7 +92,8 @@ class Verbs:
     def release(self, key: Key, *, token: str) -> Call[Answer]:
         """Give the key back."""
         names = names_of(self._prefix, key.name)
-        keys = (*names.all, f"{names.bucket}:released:{token}")
+        # With the name: a token that several keys were acquired for may be released of one after the other.
+        keys = (*names.all, f"{names.bucket}:released:{token}:{key.name}")
         return Call(RELEASE, keys, (token, key.name, names.root, RELEASE_NOTE_MS), ANSWERS.__getitem__)
 
     def leave(self, key: Key, *, token: str) -> Call[None]:
@@ -127,6 +129,11 @@ def read_acquire(reply: list[Any]) -> Taken | Held | tuple[Edge, ...]:
         return Taken(reply[1])
     if kind == 0:
         return read_held(reply[1:])
+    return read_edges(reply)
+
+
+def read_edges(reply: list[Any]) -> tuple[Edge, ...]:
+    """`{2, name, holder, name, holder, ...}`."""
     edges = zip(reply[1::2], reply[2::2], strict=True)
     return tuple(Edge(key=text(name), holder=decode(text(who))) for name, who in edges)
 
