@@ -83,7 +83,9 @@ def stand_in_line(store: Store, request: Request, ear: Ear, *, end: float | None
         longest = request.ttl / 2 if ear.channel else pause  # the place in the queue is kept for a ttl
         grant = ear.listen(bounded(longest, left=left, holder_left=answer.remaining))
         if grant is not None:
-            return Obtained(fence=grant.fence, at=granted_at(grant, answer, asked_at=asked_at))
+            at = granted_at(grant, answer, asked_at=asked_at)
+            if clock.now() < at + clock.safe_ttl(request.ttl):  # else we stood still until it was over
+                return Obtained(fence=grant.fence, at=at)
 
 
 def granted_at(grant: Grant, answer: Held, *, asked_at: float) -> float:

@@ -119,7 +119,7 @@ class Wakeups:
         self._ears.pop(token, None)
 
     def _run(self) -> None:
-        """Listen, and connect again when the connection breaks, until nobody waits any more."""
+        """Listen, and connect again when the connection breaks while somebody waits."""
         pause = FIRST_PAUSE
         while True:
             try:
@@ -132,6 +132,8 @@ class Wakeups:
                 pause = FIRST_PAUSE if self._ready.is_set() else min(LONGEST_PAUSE, pause * 2)
                 self._ready.clear()
                 logger.debug("The wake-up connection broke: %s", error)
+                if self._retire():
+                    return
                 clock.sleep(pause)
 
     def _listen(self, subscription: Subscription) -> None:
