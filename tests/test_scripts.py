@@ -13,7 +13,7 @@ from django_redis import get_redis_connection
 from redis import ConnectionPool, Redis
 
 from django_redislock.keys import Key
-from django_redislock.stores import verbs
+from django_redislock.stores import many, verbs
 from django_redislock.stores.base import Answer, Held, Taken
 from django_redislock.stores.redis import RedisStore
 from django_redislock.stores.scripts import Script
@@ -27,8 +27,14 @@ LOCK = SHARED.partition(" ")[0]
 
 FILES = resources.files("django_redislock.stores").joinpath("scripts")
 NAMES = sorted(file.name.removesuffix(".lua") for file in FILES.iterdir() if file.name.endswith(".lua"))
+ONE = ["acquire", "force", "inspect", "leave", "release", "renew"]
+SEVERAL = ["acquire_many", "leave_many", "release_many"]
+"""Get the keys of as many locks as there are."""
+
 every_script = pytest.mark.parametrize("name", NAMES)
+every_script_for_one = pytest.mark.parametrize("name", ONE)
 every_file = pytest.mark.parametrize("path", [*NAMES, "parts/grant"])
+every_file_for_one = pytest.mark.parametrize("path", [*ONE, "parts/grant"])
 
 
 @pytest.fixture
@@ -51,7 +57,7 @@ def source_of(name: str) -> str:
 
 def script_of(name: str) -> Script:
     """A script as it is sent, with the parts that it shares."""
-    script = getattr(verbs, name.upper())
+    script = vars(verbs).get(name.upper()) or vars(many)[name.upper()]
     assert isinstance(script, Script)
     return script
 
@@ -87,7 +93,7 @@ def renew(server: Any, token: str = "ours", ttl: int = 2 * TTL) -> Any:
 
 
 def test_there_is_one_file_for_each_verb():
-    assert NAMES == ["acquire", "force", "inspect", "leave", "release", "renew"]
+    assert NAMES == sorted([*ONE, *SEVERAL])
 
 
 @every_file
@@ -110,7 +116,7 @@ def test_the_header_describes_every_parameter(path, table):
     assert shared == 0 or shared == len(numbers_of(table, split("parts/grant")[0]))
 
 
-@every_file
+@every_file_for_one
 def test_every_parameter_is_bound_to_a_name_once(path):
     _, body = split(path)
     uses = re.findall(r"^.*\b(?:KEYS|ARGV)\b.*$", body, re.MULTILINE)
@@ -119,7 +125,7 @@ def test_every_parameter_is_bound_to_a_name_once(path):
     assert len(re.findall(r"(?:KEYS|ARGV)\[", body)) == len(set(re.findall(r"(?:KEYS|ARGV)\[\d\]", body)))
 
 
-@every_script
+@every_script_for_one
 def test_only_keys_that_were_passed_are_touched_and_those_that_tell_what_a_flow_waits_for(name):
     source = source_of(name)
     bound = re.findall(r"^local ([\w, ]+) = KEYS", source, re.MULTILINE)

@@ -338,6 +338,17 @@ def test_the_index_lives_as_long_as_its_longest_lock(store, server, order):
     assert server.pttl(redis_key(keys[0], "held")) > 300_000
 
 
+def test_an_index_of_what_has_expired_does_not_make_the_next_lock_immortal_in_it(store, server):
+    long, short, next_one = neighbours(3)
+    take(store, key=long, ttl=600)
+    take(store, key=short, ttl=5)
+    store.release(long, token=OURS)
+    expire(server, short)
+    take(store, key=next_one, ttl=30)
+    assert held_names(server, short) == {next_one.name}
+    assert server.pttl(redis_key(short, "held")) > 0
+
+
 def test_the_index_lives_as_long_as_a_lock_that_was_renewed(store, server):
     take(store, ttl=5)
     store.renew(KEY, token=OURS, ttl=600)

@@ -11,6 +11,9 @@ local ttl, holder, channel = ARGV[4], ARGV[5], ARGV[6]
 local now = server_time()
 local value = redis.call('GET', lock_key)
 if is_owner(value) then
+  -- The answer, or the message of the grant, was missed: the asker counts its ttl from this question on.
+  redis.call('PEXPIRE', lock_key, ttl)
+  note_held(now, ttl)
   return {1, tonumber(string.match(value, '^%S+ (%d+) '))}
 end
 

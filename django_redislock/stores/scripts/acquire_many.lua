@@ -86,15 +86,15 @@ local function take(chosen)
   end
   in_portions(set, function(...) redis.call('MSET', ...) end)
 
-  -- Entries of holders that vanished go as the index is used; the index itself goes with its last lock.
+  -- As in parts/grant.lua.
   local is_used = count_existing(held_keys) > 0
   for bucket, entries in pairs(indexed) do
     local held = bucket .. ':held'
     local index_ttl = is_used and redis.call('PTTL', held) or -2
+    in_portions(entries, function(...) redis.call('ZADD', held, ...) end)
     if index_ttl ~= -2 then
       redis.call('ZREMRANGEBYSCORE', held, '-inf', now_ms)
     end
-    in_portions(entries, function(...) redis.call('ZADD', held, ...) end)
     if index_ttl < tonumber(ttl) then
       redis.call('PEXPIRE', held, ttl)
     end

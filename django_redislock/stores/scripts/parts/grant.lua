@@ -31,18 +31,24 @@ local function next_fence(now_text, now)
   return fence
 end
 
-local function own(owner, fence, now, ttl, holder)
-  redis.call('SET', lock_key, owner .. ' ' .. fence .. ' ' .. string.format('%.0f', now) .. ' ' .. holder, 'PX', ttl)
-  -- Entries of holders that vanished go as the index is used; the index itself goes with its last lock.
+-- Notes in the index that the key is held for a ttl from now.
+local function note_held(now, ttl)
+  -- Entries of holders that vanished go as the index is used; the index itself goes with its last lock. They go after
+  -- the new one has come: an index that was empty in between would have lost its expiry.
   local now_ms = math.floor(now / 1000)
   local index_ttl = redis.call('PTTL', held_key)
+  redis.call('ZADD', held_key, now_ms + ttl, name)
   if index_ttl ~= -2 then
     redis.call('ZREMRANGEBYSCORE', held_key, '-inf', now_ms)
   end
-  redis.call('ZADD', held_key, now_ms + ttl, name)
   if index_ttl < tonumber(ttl) then
     redis.call('PEXPIRE', held_key, ttl)
   end
+end
+
+local function own(owner, fence, now, ttl, holder)
+  redis.call('SET', lock_key, owner .. ' ' .. fence .. ' ' .. string.format('%.0f', now) .. ' ' .. holder, 'PX', ttl)
+  note_held(now, ttl)
 end
 
 -- Makes the first live waiter the owner and gives its token, or nothing.
@@ -53,13 +59,13 @@ local function hand_over()
     local entry = redis.call('HGET', waiters_key, waiter)
     redis.call('HDEL', waiters_key, waiter)
     if entry then
+      redis.call('DEL', root .. ':flow:' .. flow_of(waiter))
       local channel, ttl, holder = string.match(entry, '^(%S+) (%d+) %d+ (.*)$')
       local now_text = string.format('%.0f', now)
       local fence = next_fence(now_text, now)
       -- PUBLISH tells how many hear it: nobody means that the process of this waiter is dead. Who asks lives.
       if waiter == token or redis.call('PUBLISH', channel, waiter .. ' ' .. fence .. ' ' .. now_text) > 0 then
         own(waiter, fence, now, ttl, holder)
-        redis.call('DEL', root .. ':flow:' .. flow_of(waiter))
         return waiter, fence
       end
     end
