@@ -2,7 +2,7 @@
 
 from .conf import InvalidLockSettings
 from .exceptions import Deadlock, LeaseLost, LockBusy, LockNotHeld, RedisLockError, StoreUnavailable, WaitTimeout
-from .functions import get_lease, lock, locked
+from .functions import get_lease, lock, lock_many, locked, locked_many
 from .managers import LockManager, LockQuerySet
 
 __all__ = [
@@ -18,5 +18,7 @@ __all__ = [
     "WaitTimeout",
     "get_lease",
     "lock",
+    "lock_many",
     "locked",
+    "locked_many",
 ]

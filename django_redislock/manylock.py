@@ -66,9 +66,7 @@ class Wish:
             logger.warning("Given up while acquiring several keys, which could not be given back", exc_info=True)
 
 
-def acquire_all(
-    locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float | None
-) -> list[tuple[KeyLock, Lease]]:
+def acquire_all(locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float | None) -> list[tuple[KeyLock, Lease]]:
     """Take all keys for `ttl` seconds, waiting at most `wait` seconds for them (0: one try; `None`: for ever).
 
     `locks` are of one store, each once, in the order of their names: who waits for one of them holds only what

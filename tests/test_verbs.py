@@ -47,7 +47,7 @@ every_verb = pytest.mark.parametrize("verb", list(calls()))
     ("verb", "keys", "args"),
     [
         ("acquire", SHARED, ("t", KEY.name, ROOT, 30_000, WHO, "c")),
-        ("release", (*SHARED, "released:t"), ("t", KEY.name, ROOT, RELEASE_NOTE_MS)),
+        ("release", (*SHARED, "released:t:bank.Account:42"), ("t", KEY.name, ROOT, RELEASE_NOTE_MS)),
         ("leave", SHARED, ("t", KEY.name, ROOT)),
         ("force", SHARED, ("nobody", KEY.name, ROOT)),
         ("renew", ("lock:bank.Account:42", "held"), ("t", 60_000, KEY.name)),

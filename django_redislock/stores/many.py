@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import scripts
-from .base import Answer, Edge, Blocked, TakenMany, Way
+from .base import Answer, Blocked, Edge, TakenMany, Way
 from .verbs import RELEASE_NOTE_MS, Call, names_of, read_edges, read_held, read_nothing, root_of, text, to_ms
 
 if TYPE_CHECKING:
