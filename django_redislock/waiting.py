@@ -53,7 +53,7 @@ def obtain(store: Store, request: Request, *, wait: float | None) -> Outcome:
             return Obtained(fence=answer.fence, at=asked_at)
         if wait == 0:
             return answer
-    ear = store.ear(request.token)
+    ear = store.ear(request.token, within=None if end is None else end - clock.now())
     try:
         return stand_in_line(store, request, ear, end=end)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 from redis.client import PubSub
@@ -85,10 +86,14 @@ class Line:
     def heard(self, who: str) -> list[Grant]:
         """What somebody was told since the last time."""
         self.server.publish(channel_of(who), END)
-        messages = iter(lambda: self._listening[who].get_message(timeout=5)["data"].decode(), END)
+        messages = iter(partial(self._next_message, who), END)
         grants = [read_grant(message) for message in messages if message]
         assert {token[:16] for token, _ in grants} <= {token_of(who)[:16]}
         return [grant for _, grant in grants]
+
+    def _next_message(self, who: str) -> str:
+        message = self._listening[who].get_message(timeout=5)
+        return str(message["data"].decode())
 
     def expire(self, key: Key = KEY) -> None:
         """The ttl of the lock is over."""

@@ -67,7 +67,7 @@ class Ticker:
     def leave(self, key: Key, *, token: str) -> None:
         self.left += 1
 
-    def ear(self, token: str) -> Ticker:
+    def ear(self, token: str, *, within: float | None = None) -> Ticker:
         return self
 
     def listen(self, seconds: float) -> Grant | None:

@@ -153,8 +153,8 @@ class Store(Protocol):
     def listens(self) -> bool:
         """Whether this process listens already, so that an ear costs nothing."""
 
-    def ear(self, token: str) -> Ear:
-        """An ear for a waiter."""
+    def ear(self, token: str, *, within: float | None = None) -> Ear:
+        """An ear for a waiter, which has so many seconds left."""
 
     def force(self, key: Key) -> bool:
         """Take the key from whoever holds it and hand it over; says whether anyone did."""

@@ -103,9 +103,9 @@ class RedisStore:
         """Whether this process listens already, so that an ear costs nothing."""
         return bool(self._wakeups.channel)
 
-    def ear(self, token: str) -> Ear:
-        """An ear for a waiter."""
-        return self._wakeups.ear(token)
+    def ear(self, token: str, *, within: float | None = None) -> Ear:
+        """An ear for a waiter, which has so many seconds left."""
+        return self._wakeups.ear(token, within=within)
 
     def force(self, key: Key) -> bool:
         """Take the key from whoever holds it and hand it over; says whether anyone did."""
@@ -190,8 +190,10 @@ class PoolSubscription:
             message = self._pubsub.get_message(timeout=seconds)
         except (RedisError, OSError) as error:
             raise Interrupted(str(error)) from error
-        if message is None or message["type"] != "message":
+        if message is None:
             return None
+        if message["type"] != "message":
+            raise Interrupted("the client has connected again by itself")
         return text(message["data"])
 
     def close(self) -> None:

@@ -85,7 +85,8 @@ class Wakeups:
     def _start_over(self) -> None:
         """As in a process that has just been forked: whatever the parent had is the parent's."""
         self._pid = os.getpid()
-        self._channel = f"{self._prefix}:wake:{os.urandom(8).hex()}"
+        word = "_".join(self._prefix.split())  # the scripts find its end by the space after it
+        self._channel = f"{word}:wake:{os.urandom(8).hex()}"
         self._guard = threading.Lock()
         self._ears: dict[str, WaitersEar] = {}
         self._ready = threading.Event()
@@ -98,7 +99,7 @@ class Wakeups:
         is_on = self._ready.is_set() and not self._refused and self._pid == os.getpid()
         return self._channel if is_on else ""
 
-    def ear(self, token: str) -> WaitersEar:
+    def ear(self, token: str, *, within: float | None = None) -> WaitersEar:
         """As `Store.ear()`. The first one connects, and waits for that a moment."""
         if self._pid != os.getpid():
             self._start_over()
@@ -108,7 +109,7 @@ class Wakeups:
                 self._thread = threading.Thread(target=self._run, name="redislock-wakeups", daemon=True)
                 self._thread.start()
         try:
-            self._ready.wait(MOMENT)
+            self._ready.wait(MOMENT if within is None else min(MOMENT, max(0.0, within)))
         except BaseException:
             self.forget(token)
             raise
