@@ -133,7 +133,7 @@ class Keeper(ABC):
         try:
             return release_all([(hold.lock, hold.lease) for hold in holds])
         finally:
-            for hold in holds:
+            for hold in holds if signals.lock_released.receivers else ():
                 if hold.lease.state is LeaseState.RELEASED:
                     self._send(signals.lock_released, lease=hold.lease)
 
@@ -148,8 +148,10 @@ class Keeper(ABC):
 
     def _announce(self, holds: Sequence[Hold]) -> None:
         """Tell who listens that these were acquired, and later that one is lost."""
+        on_lost = self._send_lost
         for hold in holds:
-            hold.lease.on_lost = self._send_lost
+            hold.lease.on_lost = on_lost
+        for hold in holds if signals.lock_acquired.receivers else ():
             self._send(signals.lock_acquired, lease=hold.lease)
 
     def _send_lost(self, lease: Lease) -> None:

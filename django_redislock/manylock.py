@@ -152,14 +152,15 @@ def release_all(held: Sequence[tuple[KeyLock, Lease]]) -> list[Answer]:
     """
     if len(held) == 1:
         return [lock.release(lease) for lock, lease in held]
-    by_token: dict[tuple[str, str], list[tuple[KeyLock, Lease]]] = {}
-    for lock, lease in held:
-        lock.ensure_ours(lease)
-        by_token.setdefault((lock.store.scope, lease.token), []).append((lock, lease))
-    answers: dict[int, Answer] = {}
-    for (_, token), pairs in by_token.items():
-        told = pairs[0][0].store.release_many([lock.key for lock, _ in pairs], token=token)
-        for (_, lease), answer in zip(pairs, told, strict=True):
-            lease.end(LeaseState.RELEASED if answer is Answer.DONE else LeaseState.LOST)
-            answers[id(lease)] = answer
-    return [answers[id(lease)] for _, lease in held]
+    by_token: dict[str, list[int]] = {}
+    for index, (_, lease) in enumerate(held):
+        by_token.setdefault(lease.token, []).append(index)
+    answers = [Answer.GONE] * len(held)
+    for token, indexes in by_token.items():
+        first, lease = held[indexes[0]]
+        first.ensure_ours(lease)
+        told = first.store.release_many([held[index][0].key for index in indexes], token=token)
+        for index, answer in zip(indexes, told, strict=True):
+            held[index][1].end(LeaseState.RELEASED if answer is Answer.DONE else LeaseState.LOST)
+            answers[index] = answer
+    return answers

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, assert_type
 
 import pytest
@@ -220,7 +221,7 @@ class TestNames:
         with ThreadPoolExecutor(3) as pool:
             for number, guard in enumerate([lock_many(["b", "c"]), lock("b"), lock_many(["b", "d"])], 1):
                 pool.submit(take, str(number), guard)
-                wait_until(lambda number=number: waiters_of("b") == number)
+                wait_until(partial(has_waiters, "b", number))
             held_elsewhere.let_go()
         assert order == ["1", "2", "3"]
 
@@ -696,6 +697,10 @@ class TestProcesses:
 def waiters_of(name: str) -> int:
     info = lock(name).info()
     return info.waiters if info else 0
+
+
+def has_waiters(name: str, number: int) -> bool:
+    return waiters_of(name) == number
 
 
 def held_index(name: str) -> str:

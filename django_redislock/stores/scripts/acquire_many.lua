@@ -26,7 +26,7 @@ local function settled(index)
   if not values[index] and somebody_waits then
     use(KEYS[index], buckets[index], names[index], queues[index])
     if hand_over() then
-      values[index] = redis.call('GET', KEYS[index])
+      values[index] = call('GET', KEYS[index])
     end
   end
   return values[index]
@@ -34,12 +34,12 @@ end
 
 local function is_anothers(index)
   local value = settled(index)
-  return value and not is_owner(value)
+  return value and not is_mine(value)
 end
 
 local function refusal(reply, index)
   local _, fence, since, who = string.match(values[index], '^(%S+) (%d+) (%d+) (.*)$')
-  local left = redis.call('PTTL', KEYS[index])
+  local left = call('PTTL', KEYS[index])
   for _, part in ipairs({index, tonumber(fence), tonumber(since), now, left, who}) do
     reply[#reply + 1] = part
   end
@@ -71,11 +71,11 @@ local function take(chosen)
   for _, index in ipairs(chosen) do
     if values[index] then
       fences[index] = tonumber(string.match(values[index], '^%S+ (%d+) '))
-      redis.call('PEXPIRE', KEYS[index], ttl)
+      call('PEXPIRE', KEYS[index], ttl)
     else
       fence = fence + 1
       fences[index] = fence
-      redis.call('SET', KEYS[index], token .. ' ' .. string.format('%.0f', fence) .. tail, 'PX', ttl)
+      call('PSETEX', KEYS[index], ttl, mine .. string.format('%.0f', fence) .. tail)
     end
   end
   local set = {}
@@ -84,19 +84,19 @@ local function take(chosen)
     set[#set + 1] = key
     set[#set + 1] = fence_text
   end
-  in_portions(set, function(...) redis.call('MSET', ...) end)
+  in_portions(set, function(...) call('MSET', ...) end)
 
   -- As in parts/grant.lua.
   local is_used = count_existing(held_keys) > 0
   for bucket, entries in pairs(indexed) do
     local held = bucket .. ':held'
-    local index_ttl = is_used and redis.call('PTTL', held) or -2
-    in_portions(entries, function(...) redis.call('ZADD', held, ...) end)
+    local index_ttl = is_used and call('PTTL', held) or -2
+    in_portions(entries, function(...) call('ZADD', held, ...) end)
     if index_ttl ~= -2 then
-      redis.call('ZREMRANGEBYSCORE', held, '-inf', now_ms)
+      call('ZREMRANGEBYSCORE', held, '-inf', now_ms)
     end
     if index_ttl < tonumber(ttl) then
-      redis.call('PEXPIRE', held, ttl)
+      call('PEXPIRE', held, ttl)
     end
   end
   return fences
@@ -112,14 +112,14 @@ end
 if way == 'free' then
   -- What was taken before counts first: sent twice, it is answered twice alike.
   for index = 1, #KEYS do
-    if values[index] and is_owner(values[index]) then
+    if values[index] and is_mine(values[index]) then
       choose(index)
     end
   end
 end
 for index = 1, #KEYS do
   if way == 'line' and #busy > 0 then
-    if values[index] and is_owner(values[index]) then
+    if values[index] and is_mine(values[index]) then
       use(KEYS[index], buckets[index], names[index], queues[index])
       free()
     end

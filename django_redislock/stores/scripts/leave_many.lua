@@ -6,11 +6,11 @@
 local buckets, names, queues = read_keys(KEYS)
 for index, value in ipairs(values_of(KEYS)) do
   use(KEYS[index], buckets[index], names[index], queues[index])
-  redis.call('LREM', queue_key, 1, token)
-  redis.call('HDEL', waiters_key, token)
-  if is_owner(value) then
+  call('LREM', queue_key, 1, token)
+  call('HDEL', waiters_key, token)
+  if is_mine(value) then
     free()
   end
 end
-redis.call('DEL', root .. ':flow:' .. flow_of(token))
+call('DEL', root .. ':flow:' .. flow_of(token))
 return 1

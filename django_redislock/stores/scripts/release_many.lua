@@ -10,18 +10,18 @@ local values = values_of(KEYS)
 local buckets, names, queues = read_keys(KEYS)
 local answers, owned = {}, {}
 for index, value in ipairs(values) do
-  local mine = is_owner(value)
-  answers[index] = mine and '1' or value and '2' or '0'
-  if mine then
+  local is_owned = is_mine(value)
+  answers[index] = is_owned and '1' or value and '2' or '0'
+  if is_owned then
     owned[#owned + 1] = index
   end
 end
 if #owned == 0 then
-  return redis.call('GET', note_key) or table.concat(answers)
+  return call('GET', note_key) or table.concat(answers)
 end
 
 -- So nothing outlives what a crash of the holder would have left.
-note_ttl = math.max(1, math.min(note_ttl, redis.call('PTTL', KEYS[owned[1]])))
+note_ttl = math.max(1, math.min(note_ttl, call('PTTL', KEYS[owned[1]])))
 
 local somebody_waits = count_existing(queues) > 0
 local freed, freed_of = {}, {}
@@ -42,10 +42,10 @@ for _, index in ipairs(owned) do
     of_bucket[#of_bucket + 1] = names[index]
   end
 end
-in_portions(freed, function(...) redis.call('DEL', ...) end)
+in_portions(freed, function(...) call('DEL', ...) end)
 for bucket, of_bucket in pairs(freed_of) do
-  in_portions(of_bucket, function(...) redis.call('ZREM', bucket .. ':held', ...) end)
+  in_portions(of_bucket, function(...) call('ZREM', bucket .. ':held', ...) end)
 end
 local answer = table.concat(answers)
-redis.call('SET', note_key, answer, 'PX', note_ttl)
+call('SET', note_key, answer, 'PX', note_ttl)
 return answer

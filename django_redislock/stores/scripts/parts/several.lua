@@ -1,6 +1,13 @@
 -- several: what the verbs for several locks share, put after parts/grant.lua. They get the keys of the locks only, of
 -- as many buckets as there are, and read from these the names of the rest.
 
+local call = redis.call
+local mine = token .. ' '
+
+local function is_mine(value)
+  return value and string.sub(value, 1, #mine) == mine
+end
+
 -- Lua cannot pass more arguments than some thousands at once.
 local MOST = 1000
 
@@ -17,7 +24,7 @@ end
 local function values_of(keys)
   local values = {}
   in_portions(keys, function(...)
-    for _, value in ipairs(redis.call('MGET', ...)) do
+    for _, value in ipairs(call('MGET', ...)) do
       values[#values + 1] = value
     end
   end)
@@ -25,7 +32,7 @@ local function values_of(keys)
 end
 
 local function count_existing(keys)
-  return in_portions(keys, function(...) return redis.call('EXISTS', ...) end)
+  return in_portions(keys, function(...) return call('EXISTS', ...) end)
 end
 
 -- What the keys of the locks say: their buckets' beginnings, their names, their queues.
