@@ -61,6 +61,10 @@ def parser() -> argparse.ArgumentParser:
     idle.add_argument("--rounds", type=positive, default=3, help="how often (3)")
     idle.add_argument("--quick", action="store_true", help="ten waiters, one short round: to see that it runs")
 
+    many = commands.add_parser("many", help="several locks at once, uncontended")
+    many.set_defaults(servers=(Redis,))
+    many.add_argument("--quick", action="store_true", help="ten names, two blocks: to see that it runs")
+
     for command in commands.choices.values():
         command.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file, too")
     return whole

@@ -196,6 +196,12 @@ def test_idle_lets_all_through_and_ours_asks_nothing_meanwhile(real_redis, tmp_p
     assert all(row["through"] > 0 for row in report["rows"].values())
 
 
+def test_many_takes_several_with_two_round_trips(real_redis, tmp_path):
+    report = run_benchmark("many", "--quick", to=tmp_path / "many.json")
+    trips = {"raw pair": 2, "lock_many(), 10 names": 2, '10 x lock("name")': 20}
+    assert {name: row["round_trips"] for name, row in report["rows"].items()} == trips
+
+
 def test_what_fails_in_a_process_fails_the_benchmark():
     with crowd(1) as people, pytest.raises(RuntimeError, match="KeyError: 'nobody'"):
         people.get_ready([Task(rival="nobody", key="any", threads=2)])
