@@ -75,7 +75,7 @@ local function take(chosen)
     else
       fence = fence + 1
       fences[index] = fence
-      call('PSETEX', KEYS[index], ttl, mine .. string.format('%.0f', fence) .. tail)
+      call('SET', KEYS[index], mine .. string.format('%.0f', fence) .. tail, 'PX', ttl)
     end
   end
   local set = {}
