@@ -18,7 +18,7 @@ from django_redislock.handler import locks
 from django_redislock.holder import encode_current
 from django_redislock.keys import Key
 from django_redislock.stores.base import Held, Taken
-from tests.flows import client_of, hearers_of, is_free, peer, until, waiters_of
+from tests.flows import PATIENCE, client_of, hearers_of, is_free, peer, until, waiters_of
 from tests.servers import Missing, Redis
 from tests.settings import cache
 from tests.testapp.models import Account
@@ -27,15 +27,17 @@ pytestmark = pytest.mark.usefixtures("real_redis")
 
 ENTER = """
 from django_redislock import lock
+{first}
 with lock("{name}", ttl={ttl}, wait=60) as lease:
     print("held", flush=True)
     sys.stdin.readline()
 """
+READY = 'print("ready", flush=True); sys.stdin.readline()'
 
 
-def script(*, name: str = "a", ttl: float = 30) -> str:
+def script(*, name: str = "a", ttl: float = 30, first: str = "") -> str:
     """What a process runs that waits for a lock and keeps it until it is told."""
-    return ENTER.format(name=name, ttl=ttl)
+    return ENTER.format(name=name, ttl=ttl, first=first)
 
 
 def in_line(count: int) -> None:
@@ -47,6 +49,27 @@ def enter(ttl: float = 30) -> int:
     """Wait for the lock, and give it back; the fence is the server's time of the taking in microseconds."""
     with lock("a", wait=60, ttl=ttl) as lease:
         return lease.fence
+
+
+def stand_in_line(threads: ThreadPoolExecutor, count: int, *, ttl: float = 30) -> list[Future[int]]:
+    """Let threads come one after the other."""
+    line = []
+    for number in range(count):
+        line.append(threads.submit(enter, ttl))
+        in_line(number + 1)
+    return line
+
+
+def left_behind(*patterns: str) -> list[str]:
+    """The keys that are in Redis."""
+    client = client_of("real")
+    return [key.decode() for pattern in patterns for key in client.scan_iter(pattern)]
+
+
+def connections(*commands: str) -> int:
+    """How many connections the server has whose last command is one of these, or no lock's command at all."""
+    last = [client["cmd"] for client in client_of("real").client_list()]
+    return sum(command in commands if commands else command not in {"evalsha", "eval"} for command in last)
 
 
 @pytest.fixture
@@ -67,22 +90,13 @@ class TestAKilledHolder:
             assert 2 <= following.result() / 1e6 - since < 3  # one that only asks now and then would be at 15
 
     def test_newcomers_stay_behind_those_who_waited_for_that(self, threads):
-        with peer(script(ttl=1)) as holder:
+        with peer(script(ttl=2)) as holder:
             assert holder.hear() == "held"
             line = stand_in_line(threads, 5)
             holder.kill()
             line.append(threads.submit(enter))
             fences = [place.result() for place in line]
             assert fences == sorted(fences)
-
-
-def stand_in_line(threads: ThreadPoolExecutor, count: int) -> list[Future[int]]:
-    """Let threads come one after the other."""
-    line = []
-    for number in range(count):
-        line.append(threads.submit(enter))
-        in_line(number + 1)
-    return line
 
 
 class TestAKilledWaiter:
@@ -142,12 +156,6 @@ except KeyboardInterrupt:
             assert waiter.hear() == "interrupted"
             guard.release()
             assert following.result()
-
-
-def left_behind(*patterns: str) -> list[str]:
-    """The names of keys, without their bucket."""
-    client = client_of("real")
-    return [key.decode() for pattern in patterns for key in client.scan_iter(pattern)]
 
 
 WRITE = """
@@ -315,13 +323,13 @@ def own_redis(tmp_path: Path, settings: Any) -> Iterator[Redis]:
 
 
 class TestAServerThatComesBack:
-    def test_all_who_sleep_through_it_get_the_lock(self, own_redis, threads):
-        guard = lock("a")
+    def test_all_who_sleep_through_it_are_woken_and_get_the_lock(self, own_redis, threads):
+        guard = lock("a", ttl=300)
         guard.acquire()
-        line = stand_in_line(threads, 20)
+        line = stand_in_line(threads, 20, ttl=300)
         own_redis.kill()
         own_redis.start_again()
-        assert len({place.result() for place in line}) == 20
+        assert len({place.result(PATIENCE) for place in line}) == 20
         with pytest.raises(LockNotHeld):
             guard.release()
 
@@ -336,12 +344,8 @@ class TestAServerThatComesBack:
         own_redis.kill()
         with pytest.raises(StoreUnavailable):
             waiter.result()
-
-
-def connections(*commands: str) -> int:
-    """How many connections the server has whose last command is one of these, or no lock's command at all."""
-    last = [client["cmd"] for client in client_of("real").client_list()]
-    return sum(command in commands if commands else command not in {"evalsha", "eval"} for command in last)
+        wakeups = locks["default"].lock("a", model=None).store._wakeups
+        until(lambda: wakeups._thread is None)  # and nobody tries to connect again
 
 
 class TestAHundredThreads:
@@ -370,7 +374,10 @@ class TestWhatIsLeft:
     def test_after_all_have_died_the_fences_alone_outlive_the_longest_ttl(self):
         client = client_of("real")
         with ExitStack() as stack:
-            peers = [stack.enter_context(peer(script(name=name, ttl=1.5))) for name in "aabb"]
+            peers = [stack.enter_context(peer(script(name=name, ttl=1.5, first=READY))) for name in "aabb"]
+            assert [process.hear() for process in peers] == ["ready"] * 4
+            for process in peers:
+                process.tell()
             until(lambda: waiters_of("a") == waiters_of("b") == 1)
             for process in peers:
                 process.kill()
