@@ -63,7 +63,9 @@ class Wish:
         try:
             self.store.leave_many([lock.key for lock in self.locks], token=self.token)
         except StoreUnavailable:
-            logger.warning("Given up while acquiring several keys, which could not be given back", exc_info=True)
+            logger.warning(
+                "Interrupted while acquiring %d keys, and they could not be given back", len(self.locks), exc_info=True
+            )
 
 
 def acquire_all(locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float | None) -> list[tuple[KeyLock, Lease]]:
