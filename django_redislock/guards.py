@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -22,6 +23,8 @@ from .lease import Lease
 from .seconds import read_wait
 from .stores.base import Answer
 from .terms import UNSET, MaybeSeconds, Terms, Unset
+
+Wait = float | Literal[Unset.UNSET] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,19 +94,27 @@ class Guard(Keeper):
             first_waits_for=held.first_waits_for,
         )
 
-    def _enter(self, name: str, *, wait: float | Literal[Unset.UNSET] | None = UNSET) -> Entry:
-        """Acquire or enter again; `wait` overrides the terms, which override the setting."""
+    def _enter(self, name: str, *, wait: Wait = UNSET, meanwhile: Callable[[], object] | None = None) -> Entry:
+        """Acquire or enter again; `wait` overrides the terms, which override the setting.
+
+        `meanwhile` may be called, while the answer is on its way.
+        """
         place = locks[self._terms.alias]
         lock = place.lock(name, model=self._model)
-        entry = Entry([enter_again(lock) or self._acquire(lock, place.options, wait)])
+        entry = Entry([enter_again(lock) or self._acquire(lock, place.options, wait, meanwhile)])
         self._entries.append(entry)
         return entry
 
     @async_unsafe("A lock that blocks its thread cannot be acquired in an async context: use sync_to_async.")
-    def _acquire(self, lock: KeyLock, options: Options, wait: float | Literal[Unset.UNSET] | None) -> Hold:
+    def _acquire(self, lock: KeyLock, options: Options, wait: Wait, meanwhile: Callable[[], object] | None) -> Hold:
         ttl, wait = self._terms.ttl, self._terms.wait if wait is UNSET else wait
         try:
-            hold = enter(lock, ttl=options.ttl if ttl is UNSET else ttl, wait=options.wait if wait is UNSET else wait)
+            hold = enter(
+                lock,
+                ttl=options.ttl if ttl is UNSET else ttl,
+                wait=options.wait if wait is UNSET else wait,
+                meanwhile=meanwhile,
+            )
         except LockBusy as error:
             self._send(signals.lock_contended, error=error)
             raise

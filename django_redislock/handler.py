@@ -56,6 +56,8 @@ def cache_of(options: Options) -> Any:
     """
     if options.cache not in caches:
         raise InvalidLockSettings(f"REDISLOCK: CACHES has no alias {options.cache!r}.")
+    if not caches.settings[options.cache].get("LOCATION"):
+        raise InvalidLockSettings(f"REDISLOCK: the cache {options.cache!r} has no LOCATION: no server.")
     try:
         return caches[options.cache]
     except (InvalidCacheBackendError, ImportError) as error:

@@ -17,7 +17,7 @@ from .lease import LeaseState
 from .manylock import acquire_all, acquire_free
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from .keylock import KeyLock
     from .lease import Lease
@@ -142,7 +142,7 @@ def enter_free(locks: Sequence[KeyLock], *, ttl: float, limit: int) -> list[Hold
     return [flow.add(lock, lease) for lock, lease in acquire_free(locks, flow=flow.name, ttl=ttl, limit=limit)]
 
 
-def enter(lock: KeyLock, *, ttl: float, wait: float | None) -> Hold:
-    """Acquire the lock for this flow. Raises what `KeyLock.acquire()` raises."""
+def enter(lock: KeyLock, *, ttl: float, wait: float | None, meanwhile: Callable[[], object] | None = None) -> Hold:
+    """Acquire the lock for this flow. Takes and raises what `KeyLock.acquire()` does."""
     flow = current_flow()
-    return flow.add(lock, lock.acquire(flow=flow.name, ttl=ttl, wait=wait))
+    return flow.add(lock, lock.acquire(flow=flow.name, ttl=ttl, wait=wait, meanwhile=meanwhile))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 
 from . import clock
 from .exceptions import Deadlock, LockBusy, LockNotHeld, StoreUnavailable, WaitTimeout
@@ -30,13 +31,16 @@ class KeyLock:
         self.store = store
         self.key = key
 
-    def acquire(self, *, flow: str, ttl: float, wait: float | None) -> Lease:
+    def acquire(
+        self, *, flow: str, ttl: float, wait: float | None, meanwhile: Callable[[], object] | None = None
+    ) -> Lease:
         """Take the key for `ttl` seconds, waiting at most `wait` seconds for it (0: one try; `None`: for ever).
 
-        `flow` names who asks. Raises `LockBusy` or, when it waited, `WaitTimeout`; `Deadlock` when waiting would
-        never end; `StoreUnavailable` when Redis cannot be asked.
+        `flow` names who asks; `meanwhile` is called while an answer is on its way, perhaps more than once. Raises
+        `LockBusy` or, when it waited, `WaitTimeout`; `Deadlock` when waiting would never end; `StoreUnavailable` when
+        Redis cannot be asked.
         """
-        request = Request(key=self.key, token=new_token(flow), ttl=ttl, holder=encode_current())
+        request = Request(key=self.key, token=new_token(flow), ttl=ttl, holder=encode_current(), meanwhile=meanwhile)
         try:
             answer = obtain(self.store, request, wait=wait)
         except BaseException as error:

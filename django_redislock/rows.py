@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from django.db import connections, router
@@ -33,7 +34,10 @@ class Source(Protocol[M_co]):
     def find(self) -> Any:
         """The primary key of the row. Raises `DoesNotExist` or `MultipleObjectsReturned`."""
 
-    def read(self, pk: Any, *, newest: bool) -> M_co:
+    def select(self, pk: Any) -> Any:
+        """What `read()` needs and what can be made before: it touches no database."""
+
+    def read(self, selected: Any, *, newest: bool) -> M_co:
         """The row as it is now; `newest` asks for a locking read. Raises `DoesNotExist`."""
 
 
@@ -50,11 +54,11 @@ class Selected(Generic[M]):
             raise TypeError(f"locked() takes a primary key here: pass {pk!r}.pk, or use the function locked(instance).")
         if queryset._fields is not None:  # type: ignore[attr-defined]  # set by values() and values_list()
             raise TypeError("locked() gives a model instance: it does not go with values() or values_list().")
+        if queryset.query.is_sliced:
+            raise TypeError("locked() looks for one row among all of a queryset: lock before you take a slice.")
         self.model = queryset.model
-        queryset = queryset.filter(**lookup)
-        queryset._for_write = True  # type: ignore[attr-defined]  # as select_for_update() does
-        self.using = queryset.db
-        self._queryset = queryset
+        self.using = writes_to(queryset)
+        self._queryset = queryset.filter(**lookup) if lookup else queryset
         self._pk = pk
 
     def __repr__(self) -> str:
@@ -62,12 +66,28 @@ class Selected(Generic[M]):
 
     def find(self) -> Any:
         """The primary key that was given, else that of the row which the lookup finds."""
-        return self._queryset.values_list("pk", flat=True).get() if self._pk is None else self._pk
+        if self._pk is not None:
+            return self._pk
+        return self._queryset.using(self.using).values_list("pk", flat=True).get()
 
-    def read(self, pk: Any, *, newest: bool) -> M:
+    def select(self, pk: Any) -> QuerySet[M]:
+        """The queryset of this row alone."""
+        found = self._queryset.filter(pk=pk)
+        # A queryset of our own: `using()` and `get()` would copy it four times more.
+        found._db = self.using  # type: ignore[attr-defined]
+        return found
+
+    def read(self, selected: QuerySet[M], *, newest: bool) -> M:
         """The row, if it still belongs to the queryset."""
-        queryset = newest_of(self._queryset, self.using) if newest else self._queryset
-        return queryset.using(self.using).get(pk=pk)
+        for row in newest_of(selected, self.using) if newest else selected:
+            return row
+        message = f"No {self!r} is in this queryset."
+        raise self.model.DoesNotExist(message)  # type: ignore[attr-defined]  # each model has its own
+
+
+def writes_to(queryset: Any) -> str:
+    """The database that rows of the queryset are written to, as its `db` says once it is for writing."""
+    return queryset._db or router.db_for_write(queryset.model, **queryset._hints)
 
 
 class Given(Generic[M]):
@@ -87,7 +107,10 @@ class Given(Generic[M]):
         """The instance's primary key."""
         return self._instance.pk
 
-    def read(self, pk: Any, *, newest: bool) -> M:
+    def select(self, pk: Any) -> None:
+        """There is nothing to be made before."""
+
+    def read(self, selected: None, *, newest: bool) -> M:
         """The instance, with the fields that the row has now."""
         queryset = newest_of(self.model._base_manager.all(), self.using) if newest else None
         self._instance.refresh_from_db(using=self.using, from_queryset=queryset)
@@ -132,9 +155,11 @@ class RowLock(RowKeeper, Guard, Generic[M]):
         pk = self._source.find()
         while True:
             name = name_of(self._source.model, pk)
-            entry = self._enter(name)
+            select = cache(partial(self._source.select, pk))
+            entry = self._enter(name, meanwhile=select)
             try:
-                row = self._source.read(pk, newest=self._begin(entry))
+                newest = self._begin(entry)
+                row = self._source.read(select(), newest=newest)
             except BaseException as error:
                 self._undo(entry, error)
                 raise

@@ -10,6 +10,8 @@ from . import clock
 from .stores.base import Ear, Edge, Grant, Held, Store, Taken
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .keys import Key
 
 FIRST_PAUSE = 0.002
@@ -24,6 +26,8 @@ class Request:
     token: str
     ttl: float
     holder: str
+    meanwhile: Callable[[], object] | None = None
+    """Called while an answer is on its way, perhaps more than once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +66,14 @@ def obtain(store: Store, request: Request, *, wait: float | None) -> Outcome:
 
 def ask(store: Store, request: Request, channel: str) -> Taken | Held | tuple[Edge, ...]:
     """Ask for the key, and join its queue if there is a channel."""
-    return store.acquire(request.key, token=request.token, ttl=request.ttl, holder=request.holder, channel=channel)
+    return store.acquire(
+        request.key,
+        token=request.token,
+        ttl=request.ttl,
+        holder=request.holder,
+        channel=channel,
+        meanwhile=request.meanwhile,
+    )
 
 
 def stand_in_line(store: Store, request: Request, ear: Ear, *, end: float | None) -> Outcome:

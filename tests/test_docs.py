@@ -17,13 +17,12 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.test import override_settings
 from django.test.utils import isolate_apps
 
 import testproject.bank.models as bank
-from django_redislock import checks, lock, signals
+from django_redislock import InvalidLockSettings, checks, lock, signals
 from tests.pages import PAGES, ROOT, Block, anchors_of, blocks_of, name_of, run, sections_of, text_of
 
 TUTORIAL, WRONG_SETTINGS = "getting-started.md", "checks.md"
@@ -132,7 +131,7 @@ def test_the_example_of_a_check_gives_its_message(identifier):
     wrong, message, *_ = CHECKS[identifier]
     with override_settings(**settings_in(wrong)):
         assert [(fault.id, f"{fault.msg}\n") for fault in checks.check_settings()] == [(identifier, message.text)]
-        with pytest.raises(ImproperlyConfigured):
+        with pytest.raises(InvalidLockSettings):
             lock("a", alias="default").acquire()
 
 

@@ -12,9 +12,10 @@ from django.core.exceptions import FieldError, MultipleObjectsReturned
 from django.db import connections
 from django.db.models import QuerySet
 from django.test.utils import CaptureQueriesContext
+from redis.connection import Connection
 
 from django_redislock import LockBusy, LockManager, LockNotHeld, get_lease, lock, locked, signals
-from django_redislock.rows import RowLock
+from django_redislock.rows import RowLock, Selected
 from tests.flows import client_of, elsewhere, is_free
 from tests.testapp.models import (
     Account,
@@ -282,6 +283,10 @@ class TestMistakes:
         with pytest.raises(TypeError, match="values"):
             Account.objects.values("name").locked(account.pk)  # type: ignore[attr-defined]
 
+    def test_a_slice_is_not_looked_into(self, account):
+        with pytest.raises(TypeError, match="before you take a slice"):
+            Account.objects.all()[:3].locked(account.pk)
+
     def test_a_negative_ttl(self, account):
         with pytest.raises(ValueError, match="ttl must be between"):
             Account.objects.locked(account.pk, ttl=-1)
@@ -328,6 +333,36 @@ class TestLeases:
             assert info is not None
             assert info.key == f"testapp.Account:{account.pk}"
             assert info.fence == get_lease(account).fence
+
+
+class TestOverlap:
+    """The queryset of the row is made while Redis answers."""
+
+    def test_it_is_made_once_and_before_the_answer_is_there(self, account, monkeypatch):
+        events = []
+        select, read = Selected.select, Connection.read_response
+
+        def note_select(self: Selected[Any], pk: Any) -> Any:
+            events.append("select")
+            return select(self, pk)
+
+        def note_read(self: Connection, *args: Any, **kwargs: Any) -> Any:
+            events.append("answer")
+            return read(self, *args, **kwargs)
+
+        Account.objects.is_locked(account.pk)  # the connection is there, the scripts are known
+        with locked(account):
+            pass
+        monkeypatch.setattr(Selected, "select", note_select)
+        monkeypatch.setattr(Connection, "read_response", note_read)
+        with Account.objects.locked(account.pk):
+            assert events == ["select", "answer"]
+
+    def test_what_it_raises_leaves_nothing_locked(self, account, monkeypatch):
+        monkeypatch.setattr(Selected, "select", lambda *args: forbidden())
+        with pytest.raises(AssertionError, match="must not run"), Account.objects.locked(account.pk):
+            forbidden()
+        assert is_free(f"testapp.Account:{account.pk}")
 
 
 class TestNesting:

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ..holder import Holder
     from ..keys import Key
@@ -124,12 +124,20 @@ class Store(Protocol):
     scope: str
 
     def acquire(
-        self, key: Key, *, token: str, ttl: float, holder: str, channel: str = ""
+        self,
+        key: Key,
+        *,
+        token: str,
+        ttl: float,
+        holder: str,
+        channel: str = "",
+        meanwhile: Callable[[], object] | None = None,
     ) -> Taken | Held | tuple[Edge, ...]:
         """Take the key for `token` and `ttl` seconds, or say who holds it.
 
         With the channel of an ear the token waits in line: first come, first served, and is told on the channel
         when it was made the owner. Where that would never happen the edges of the cycle are given.
+        `meanwhile` is called while the answer is on its way, perhaps more than once.
         """
 
     def leave(self, key: Key, *, token: str) -> None:

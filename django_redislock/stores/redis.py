@@ -74,10 +74,18 @@ class RedisStore:
             self._connections.close()
 
     def acquire(
-        self, key: Key, *, token: str, ttl: float, holder: str, channel: str = ""
+        self,
+        key: Key,
+        *,
+        token: str,
+        ttl: float,
+        holder: str,
+        channel: str = "",
+        meanwhile: Callable[[], object] | None = None,
     ) -> Taken | Held | tuple[Edge, ...]:
         """As `Store.acquire()`."""
-        return self._run(self._verbs.acquire(key, token=token, ttl=ttl, holder=holder, channel=channel), key)
+        call = self._verbs.acquire(key, token=token, ttl=ttl, holder=holder, channel=channel)
+        return self._run(call, key, meanwhile=meanwhile)
 
     def leave(self, key: Key, *, token: str) -> None:
         """Wait no more; what was granted in the meantime goes to the next."""
@@ -123,9 +131,9 @@ class RedisStore:
         """Say who holds the key, if anyone does."""
         return self._run(self._verbs.inspect(key), key)
 
-    def _run(self, call: Call[T], key: Key, *others: Key) -> T:
+    def _run(self, call: Call[T], key: Key, *others: Key, meanwhile: Callable[[], object] | None = None) -> T:
         try:
-            return call.read(self._send(call))
+            return call.read(self._send(call, meanwhile))
         except (RedisError, OSError) as error:
             about = f"{key} and {len(others)} more" if others else key
             raise StoreUnavailable(
@@ -141,16 +149,16 @@ class RedisStore:
     def _subscribe(self, channel: str) -> PoolSubscription:
         return PoolSubscription((self._connections or self._open()).pool, channel)
 
-    def _send(self, call: Call[Any]) -> Any:
+    def _send(self, call: Call[Any], meanwhile: Callable[[], object] | None) -> Any:
         """Send it, and once more when the connection broke: an answer that got lost is given again."""
         connections = self._connections or self._open()
         connection = connections.take()
         try:
             try:
-                return evaluate(connection, call)
+                return evaluate(connection, call, meanwhile)
             except (ConnectionError, OSError):
                 connection.disconnect()
-                return evaluate(connection, call)
+                return evaluate(connection, call, meanwhile)
         except ResponseError:
             raise  # the server has answered: nothing is left to be read
         except BaseException:
@@ -201,10 +209,12 @@ class PoolSubscription:
         self._pubsub.close()
 
 
-def evaluate(connection: Any, call: Call[Any]) -> Any:
-    """One round trip; two when the server does not know the script yet."""
+def evaluate(connection: Any, call: Call[Any], meanwhile: Callable[[], object] | None) -> Any:
+    """One round trip; two when the server does not know the script yet. The time on the way is not lost."""
     script, keys, args, _ = call
     connection.send_command("EVALSHA", script.sha, len(keys), *keys, *args)
+    if meanwhile is not None:
+        meanwhile()
     try:
         return connection.read_response()
     except NoScriptError:
