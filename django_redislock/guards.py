@@ -7,16 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 from django.utils.asyncio import async_unsafe
 
 from . import signals
-from .conf import Options
 from .exceptions import LockBusy
 from .handler import locks
 from .holder import Holder
-from .holds import Hold, enter, enter_again
+from .holds import Flow, Hold, current_flow, enter, enter_again
 from .keeping import Entry, Keeper, tell
 from .keylock import KeyLock, not_held
 from .lease import Lease
@@ -101,20 +100,25 @@ class Guard(Keeper):
         """
         place = locks[self._terms.alias]
         lock = place.lock(name, model=self._model)
-        entry = Entry([enter_again(lock) or self._acquire(lock, place.options, wait, meanwhile)])
+        flow = current_flow()
+        hold = enter_again(flow, lock)
+        if hold is None:
+            ttl, wait = self._terms.ttl, self._terms.wait if wait is UNSET else wait
+            hold = self._acquire(
+                flow,
+                lock,
+                ttl=place.options.ttl if ttl is UNSET else ttl,
+                wait=place.options.wait if wait is UNSET else wait,
+                meanwhile=meanwhile,
+            )
+        entry = Entry([hold])
         self._entries.append(entry)
         return entry
 
     @async_unsafe("A lock that blocks its thread cannot be acquired in an async context: use sync_to_async.")
-    def _acquire(self, lock: KeyLock, options: Options, wait: Wait, meanwhile: Callable[[], object] | None) -> Hold:
-        ttl, wait = self._terms.ttl, self._terms.wait if wait is UNSET else wait
+    def _acquire(self, flow: Flow, lock: KeyLock, **how: Any) -> Hold:
         try:
-            hold = enter(
-                lock,
-                ttl=options.ttl if ttl is UNSET else ttl,
-                wait=options.wait if wait is UNSET else wait,
-                meanwhile=meanwhile,
-            )
+            hold = enter(flow, lock, **how)
         except LockBusy as error:
             self._send(signals.lock_contended, error=error)
             raise

@@ -107,13 +107,13 @@ def current_flow() -> Flow:
     return Flow(seen.nearest_owner() if seen is not None else None)
 
 
-def enter_again(lock: KeyLock) -> Hold | None:
-    """Enter a lock that this flow holds once more, without a round trip; `None` when it does not hold it.
+def enter_again(flow: Flow, lock: KeyLock) -> Hold | None:
+    """Enter a lock that the flow holds once more, without a round trip; `None` when it does not hold it.
 
     A lease that was lost is not entered: the key is to be acquired anew, and the block outside is told of its loss
     at its own end.
     """
-    hold = current_flow().find(lock)
+    hold = flow.find(lock)
     if hold is None or hold.lease.state is not LeaseState.HELD:
         return None
     hold.count += 1
@@ -142,7 +142,8 @@ def enter_free(locks: Sequence[KeyLock], *, ttl: float, limit: int) -> list[Hold
     return [flow.add(lock, lease) for lock, lease in acquire_free(locks, flow=flow.name, ttl=ttl, limit=limit)]
 
 
-def enter(lock: KeyLock, *, ttl: float, wait: float | None, meanwhile: Callable[[], object] | None = None) -> Hold:
-    """Acquire the lock for this flow. Takes and raises what `KeyLock.acquire()` does."""
-    flow = current_flow()
+def enter(
+    flow: Flow, lock: KeyLock, *, ttl: float, wait: float | None, meanwhile: Callable[[], object] | None = None
+) -> Hold:
+    """Acquire the lock for the flow. Takes and raises what `KeyLock.acquire()` does."""
     return flow.add(lock, lock.acquire(flow=flow.name, ttl=ttl, wait=wait, meanwhile=meanwhile))

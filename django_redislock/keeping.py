@@ -97,10 +97,9 @@ class Keeper(ABC):
     def _finish(self, entry: Entry) -> RedisLockError | None:
         """End one entering; the last one releases, or leaves that to the transactions that are open."""
         last = [hold for hold in entry.holds if hold.count == 1]
-        others = [hold for hold in entry.holds if hold.count > 1]
         if last and self._defer(last, since=entry.savepoints):
             lost = self._check(last)
-            return self._leave(others) or lost
+            return self._leave([hold for hold in entry.holds if hold not in last]) or lost
         return self._leave(entry.holds)
 
     def _leave_late(self, holds: Sequence[Hold]) -> None:
@@ -125,9 +124,10 @@ class Keeper(ABC):
             return lost
         except LockNotHeld as error:
             return error
-        return lost or next(
-            (hold.lease.lost() for hold, answer in zip(ended, answers, strict=True) if answer is not Answer.DONE), None
-        )
+        for hold, answer in zip(ended, answers, strict=True):
+            if answer is not Answer.DONE:
+                return lost or hold.lease.lost()
+        return lost
 
     def _give_back(self, holds: Sequence[Hold]) -> list[Answer]:
         try:

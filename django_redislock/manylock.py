@@ -116,7 +116,7 @@ def stand_in_lines(wish: Wish, *, end: float | None) -> tuple[TakenMany | Blocke
         answer = wish.ask(Way.LINE)
         if isinstance(answer, TakenMany):
             return answer, asked_at
-    ear = wish.store.ear(wish.token)
+    ear = wish.store.ear(wish.token, within=None if end is None else end - clock.now())
     try:
         pause = FIRST_PAUSE
         while True:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import clock
 from .stores.base import Ear, Edge, Grant, Held, Store, Taken
@@ -18,8 +17,7 @@ FIRST_PAUSE = 0.002
 LONGEST_PAUSE = 0.1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(NamedTuple):
     """What somebody wants: the key for a token and `ttl` seconds."""
 
     key: Key
@@ -30,8 +28,7 @@ class Request:
     """Called while an answer is on its way, perhaps more than once."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Obtained:
+class Obtained(NamedTuple):
     """The key is ours."""
 
     fence: int

@@ -59,9 +59,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     sent: list[str] = []
     send = RedisStore._send
 
-    def note(store: RedisStore, call: Any) -> Any:
+    def note(store: RedisStore, call: Any, meanwhile: Any = None) -> Any:
         sent.append(call.script.source.rpartition("\n-- KEYS")[0].rpartition("\n-- ")[0])
-        return send(store, call)
+        return send(store, call, meanwhile)
 
     monkeypatch.setattr(RedisStore, "_send", note)
     return sent
