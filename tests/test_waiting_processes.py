@@ -18,6 +18,7 @@ from django_redislock.handler import locks
 from django_redislock.holder import encode_current
 from django_redislock.keys import Key
 from django_redislock.stores.base import Held, Taken
+from django_redislock.stores.redis import RedisStore
 from tests.flows import PATIENCE, client_of, hearers_of, is_free, peer, until, waiters_of
 from tests.servers import Missing, Redis
 from tests.settings import cache
@@ -344,8 +345,9 @@ class TestAServerThatComesBack:
         own_redis.kill()
         with pytest.raises(StoreUnavailable):
             waiter.result()
-        wakeups = locks["default"].lock("a", model=None).store._wakeups
-        until(lambda: wakeups._thread is None)  # and nobody tries to connect again
+        store = locks["default"].lock("a", model=None).store
+        assert isinstance(store, RedisStore)
+        until(lambda: store._wakeups._thread is None)  # and nobody tries to connect again
 
 
 class TestAHundredThreads:
