@@ -162,9 +162,12 @@ def read_nothing(reply: Any) -> None:
     """There is nothing to be told."""
 
 
-def read_grant(message: str) -> tuple[str, Grant]:
-    """`token fence granted-in-us`, as it is published on a channel."""
-    token, fence, granted = message.split(" ")
+def read_grant(message: str) -> tuple[str, Grant | None]:
+    """`token fence granted-in-us`, as it is published on a channel; a token alone is to ask again."""
+    token, *grant = message.split(" ")
+    if not grant:
+        return token, None
+    fence, granted = grant
     return token, Grant(fence=int(fence), granted=int(granted) / 1e6)
 
 

@@ -51,6 +51,19 @@ local function own(owner, fence, now, ttl, holder)
   note_held(now, ttl)
 end
 
+-- Wakes who is first in line if it would look only after the key's end: it looks after half its own ttl, or at the
+-- end of whoever held the key when it asked.
+local function warn_first(left)
+  local first = redis.call('LINDEX', queue_key, 0)
+  local entry = first and redis.call('HGET', waiters_key, first)
+  if entry then
+    local channel, ttl = string.match(entry, '^(%S+) (%d+) ')
+    if left < ttl / 2 then
+      redis.call('PUBLISH', channel, first)
+    end
+  end
+end
+
 -- Makes the first live waiter the owner and gives its token, or nothing.
 local function hand_over()
   local waiter = redis.call('LPOP', queue_key)
@@ -66,6 +79,7 @@ local function hand_over()
       -- PUBLISH tells how many hear it: nobody means that the process of this waiter is dead. Who asks lives.
       if waiter == token or redis.call('PUBLISH', channel, waiter .. ' ' .. fence .. ' ' .. now_text) > 0 then
         own(waiter, fence, now, ttl, holder)
+        warn_first(tonumber(ttl))
         return waiter, fence
       end
     end
