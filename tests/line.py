@@ -89,7 +89,7 @@ class Line:
         messages = iter(partial(self._next_message, who), END)
         grants = [read_grant(message) for message in messages if message]
         assert {token[:16] for token, _ in grants} <= {token_of(who)[:16]}
-        return [grant for _, grant in grants]
+        return [grant for _, grant in grants if grant is not None]
 
     def _next_message(self, who: str) -> str:
         message = self._listening[who].get_message(timeout=5)

@@ -59,7 +59,9 @@ class Ticker:
     def passed(self) -> float:
         return self.now - START
 
-    def acquire(self, key: Key, *, token: str, ttl: float, holder: str, channel: str = "") -> Answer:
+    def acquire(
+        self, key: Key, *, token: str, ttl: float, holder: str, channel: str = "", meanwhile: object = None
+    ) -> Answer:
         self.asked.append(self.passed)
         self.asked_on.append(channel)
         return self._answer(self.passed)

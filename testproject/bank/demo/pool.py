@@ -27,13 +27,16 @@ class WorkerFailed(Exception):
 
 
 @contextmanager
-def ctrl_c_ignored() -> Iterator[None]:
-    """A process that is started here does not hear it, from its first instant. It ends with its pipe."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def ctrl_c_blocked() -> Iterator[None]:
+    """A process that is started here never hears it, and ends with its pipe; this one hears it afterwards.
+
+    Ignoring it for a moment would do for the other process, but this one would lose what came in that moment.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Worker:
@@ -42,7 +45,7 @@ class Worker:
     def __init__(self) -> None:
         self.pipe, theirs = processes.Pipe()
         self.process = processes.Process(target=serve, args=(theirs,), daemon=True)
-        with ctrl_c_ignored():
+        with ctrl_c_blocked():
             self.process.start()
         theirs.close()  # or the end of the process would not end the pipe
         self.tasks: deque[Task] = deque()
