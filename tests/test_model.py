@@ -324,8 +324,8 @@ class Protocol(RuleBasedStateMachine):
         for key, row in self.rows.items():
             score = self.line.server.zscore(self.line.name("held", key), key.name)
             if row.owner:
-                remaining = self.store.inspect(key).remaining
-                assert score / 1e3 == pytest.approx(self.servers_time + remaining, abs=0.5)
+                held = self.store.inspect(key)
+                assert score / 1e3 == pytest.approx(held.asked + held.remaining, abs=0.003)
             elif score is not None:
                 assert score / 1e3 <= self.servers_time
 
