@@ -109,10 +109,13 @@ class LockHandler(BaseConnectionHandler):  # type: ignore[type-arg]  # generic i
         return configured
 
     def __getitem__(self, alias: str) -> Locks:
+        found: Locks | None = vars(self._connections).get(alias)
+        if found is not None:
+            return found
         if alias not in self.settings:
             raise InvalidLockSettings(f"REDISLOCK has no alias {alias!r}; there are {', '.join(self.settings)}.")
-        found: Locks = super().__getitem__(alias)
-        return found
+        made: Locks = super().__getitem__(alias)
+        return made
 
     def create_connection(self, alias: str) -> Locks:
         """The locks of an alias."""
