@@ -51,11 +51,9 @@ def read_terms(
     """
     if nowait and wait is not UNSET:
         raise TypeError("nowait=True is wait=0: pass one of the two.")
-    return Terms(
-        alias=alias,
-        ttl=UNSET if ttl is UNSET else read_ttl(ttl),
-        wait=0.0 if nowait else UNSET if wait is UNSET else read_wait(wait),
-    )
+    if wait is not UNSET:
+        return Terms(alias, UNSET if ttl is UNSET else read_ttl(ttl), read_wait(wait))
+    return Terms(alias, UNSET if ttl is UNSET else read_ttl(ttl), 0.0 if nowait else UNSET)
 
 
 def refuse_words(names: Iterable[str], *, call: str) -> None:
