@@ -32,17 +32,18 @@ def elsewhere(function: Callable[..., T], *args: Any) -> T:
         return pool.submit(run).result()
 
 
+def attempt(name: str = "a") -> str:
+    """What somebody gets who tries once, and gives it back."""
+    try:
+        with lock(name, nowait=True):
+            return "entered"
+    except LockBusy:
+        return "busy"
+
+
 def is_free(name: str) -> bool:
     """Whether another thread gets the lock at once; it gives it back."""
-
-    def attempt() -> bool:
-        try:
-            with lock(name, nowait=True):
-                return True
-        except LockBusy:
-            return False
-
-    return elsewhere(attempt)
+    return elsewhere(attempt, name) == "entered"
 
 
 def client_of(alias: str) -> Redis:

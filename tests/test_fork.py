@@ -7,25 +7,16 @@ from collections.abc import Callable
 
 import pytest
 
-from django_redislock import LockBusy, LockNotHeld, lock
+from django_redislock import LockNotHeld, lock
 from django_redislock.handler import locks
 from django_redislock.stores.redis import RedisStore
-from tests.flows import is_free
+from tests.flows import attempt, is_free
 
 pytestmark = [
     pytest.mark.usefixtures("real_redis"),
     # Earlier tests have started threads; the child of a test does nothing but what is tested.
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
 ]
-
-
-def attempt() -> str:
-    """What somebody gets who tries once."""
-    try:
-        with lock("a", nowait=True):
-            return "entered"
-    except LockBusy:
-        return "busy"
 
 
 def in_child(work: Callable[[], str]) -> str:

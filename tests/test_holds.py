@@ -16,18 +16,9 @@ from django.core.exceptions import SynchronousOnlyOperation
 from redis.connection import Connection
 
 from django_redislock import LeaseLost, LockBusy, LockNotHeld, clock, lock
-from tests.flows import elsewhere, is_free
+from tests.flows import attempt, elsewhere, is_free
 
 pytestmark = pytest.mark.usefixtures("lock_alias")
-
-
-def attempt() -> str:
-    """What somebody gets who tries once."""
-    try:
-        with lock("a", nowait=True):
-            return "entered"
-    except LockBusy:
-        return "busy"
 
 
 def trips(monkeypatch: pytest.MonkeyPatch) -> list[Any]:

@@ -27,5 +27,5 @@ def answer(task: Task, carry_out: Callable[[Task], Done]) -> Answer:
     """What became of the task. An unexpected error is told to the demo, which ends with it."""
     try:
         return carry_out(task)
-    except Exception:  # noqa: BLE001
+    except Exception:  # noqa: BLE001  the process that gave the task tells it, and ends
         return Failed(traceback=traceback.format_exc())
