@@ -12,6 +12,14 @@ import django
 from tests.servers import PostgreSQL, Redis, running
 
 
+class RoomyPostgreSQL(PostgreSQL):
+    """One that takes a connection for each of a hundred waiters."""
+
+    def command(self) -> list[str]:
+        """The server's command line."""
+        return [*super().command(), "-c", "max_connections=200"]
+
+
 def main() -> None:
     """Start the servers, measure, report."""
     arguments = parser().parse_args()
@@ -41,6 +49,21 @@ def parser() -> argparse.ArgumentParser:
     memory = commands.add_parser("memory", help="client and server memory per held lock")
     memory.set_defaults(servers=(Redis,))
     memory.add_argument("--locks", type=positive, default=10_000, help="how many are held at once (10000)")
+
+    contended = commands.add_parser("contended", help="many want one lock, and each comes back at once")
+    contended.set_defaults(servers=(Redis, RoomyPostgreSQL))
+    contended.add_argument("--rounds", type=positive, default=3, help="windows for each line of the table (3)")
+    contended.add_argument("--quick", action="store_true", help="two contenders, one round: to see that it runs")
+
+    idle = commands.add_parser("idle", help="many wait for a lock that is held for long")
+    idle.set_defaults(servers=(Redis, RoomyPostgreSQL))
+    idle.add_argument("--waiters", type=positive, default=100, help="how many wait (100)")
+    idle.add_argument("--rounds", type=positive, default=3, help="how often (3)")
+    idle.add_argument("--quick", action="store_true", help="ten waiters, one short round: to see that it runs")
+
+    many = commands.add_parser("many", help="several locks at once, uncontended")
+    many.set_defaults(servers=(Redis,))
+    many.add_argument("--quick", action="store_true", help="ten names, two blocks: to see that it runs")
 
     for command in commands.choices.values():
         command.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file, too")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
@@ -90,3 +90,9 @@ def ratio(blocks: Sequence[Block], name: str, base: str) -> float:
 def all_times(blocks: Sequence[Block], name: str) -> list[int]:
     """The durations of all blocks."""
     return list(chain.from_iterable(block[name].times for block in blocks))
+
+
+def median_of(figures: Iterable[float | None]) -> float | None:
+    """The median of those that there are."""
+    known = [figure for figure in figures if figure is not None]
+    return statistics.median(known) if known else None

@@ -39,15 +39,19 @@ class Target:
     value: float | None
     limit: float
     format: str = ".1f"
+    at_least: bool = False
+    """Whether it is a lower bound."""
 
     @property
     def met(self) -> bool:
         """Whether it is kept."""
-        return self.value is not None and self.value <= self.limit
+        if self.value is None:
+            return False
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
 
     def __str__(self) -> str:
-        value = shown(self.value, self.format)
-        return f"{'met   ' if self.met else 'MISSED'}  {self.what}: {value} (at most {self.limit:g})"
+        value, bound = shown(self.value, self.format), "least" if self.at_least else "most"
+        return f"{'met   ' if self.met else 'MISSED'}  {self.what}: {value} (at {bound} {self.limit:g})"
 
 
 def versions_here() -> dict[str, str]:
@@ -76,7 +80,7 @@ class Report:
 
     def show(self) -> None:
         """Print it."""
-        console = Console(highlight=False, markup=False, soft_wrap=True, width=100)
+        console = Console(highlight=False, markup=False, soft_wrap=True, width=150)
         console.print(" · ".join(f"{name} {number}" for name, number in self.versions.items()))
         console.print(self.table())
         for line in (*self.notes, "", *self.targets):
@@ -85,7 +89,7 @@ class Report:
     def table(self) -> Table:
         """A line for each row."""
         table = Table(box=box.SIMPLE, pad_edge=False)
-        table.add_column(vertical="bottom")
+        table.add_column(vertical="bottom", no_wrap=True)
         for column in self.columns:
             table.add_column(column.head, justify="right", no_wrap=True)
         for name, row in self.rows.items():

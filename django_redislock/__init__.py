@@ -1,11 +1,12 @@
 """Row locks for Django models that live in Redis."""
 
 from .conf import InvalidLockSettings
-from .exceptions import LeaseLost, LockBusy, LockNotHeld, RedisLockError, StoreUnavailable, WaitTimeout
-from .functions import get_lease, lock, locked
+from .exceptions import Deadlock, LeaseLost, LockBusy, LockNotHeld, RedisLockError, StoreUnavailable, WaitTimeout
+from .functions import get_lease, lock, lock_many, locked, locked_many
 from .managers import LockManager, LockQuerySet
 
 __all__ = [
+    "Deadlock",
     "InvalidLockSettings",
     "LeaseLost",
     "LockBusy",
@@ -17,5 +18,7 @@ __all__ = [
     "WaitTimeout",
     "get_lease",
     "lock",
+    "lock_many",
     "locked",
+    "locked_many",
 ]

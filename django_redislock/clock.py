@@ -7,7 +7,11 @@ Redis server says.
 
 from __future__ import annotations
 
+import queue
 import time
+from typing import TypeVar
+
+T = TypeVar("T")
 
 now = time.monotonic
 sleep = time.sleep
@@ -20,3 +24,11 @@ def safe_ttl(ttl: float) -> float:
     (https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/).
     """
     return ttl - (ttl * 0.01 + 0.002)
+
+
+def receive(inbox: queue.SimpleQueue[T], seconds: float) -> T | None:
+    """The next thing that somebody puts there, if one comes within so many seconds."""
+    try:
+        return inbox.get(timeout=max(0.0, seconds))
+    except queue.Empty:
+        return None

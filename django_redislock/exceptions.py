@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .holder import Holder
 
 
@@ -26,6 +28,19 @@ class LockBusy(RedisLockError):
 
 class WaitTimeout(LockBusy):
     """Somebody else held the key for as long as the caller wanted to wait."""
+
+
+class Deadlock(RedisLockError):
+    """Waiting would never end: everybody in a cycle waits for the next. Release what is held, and try again.
+
+    `edges` are the parts of the cycle: each has a `key` and its `holder`, who waits for the key of the next edge.
+    """
+
+    def __init__(
+        self, message: str, *, key: str | None = None, holder: Holder | None = None, edges: Sequence[Any] = ()
+    ) -> None:
+        super().__init__(message, key=key, holder=holder)
+        self.edges = edges
 
 
 class LeaseLost(RedisLockError):

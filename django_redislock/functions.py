@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, TypeVar, overload
 
 from django.db.models import Manager, Model, QuerySet
@@ -12,6 +13,8 @@ from .handler import DEFAULT_ALIAS, locks
 from .holds import current_flow
 from .identity import name_of
 from .lease import Lease
+from .many import NamedLocks, read_list, read_many_terms
+from .manyrows import RowLocks, select_many
 from .rows import RowLock, give, select
 from .terms import UNSET, MaybeSeconds, read_terms, refuse_words
 
@@ -84,6 +87,76 @@ def locked(target: Any, pk: Any = None, /, **named: Any) -> RowLock[Any]:
     if isinstance(target, QuerySet | Manager):
         return select(target.all(), pk, **named)
     raise TypeError(f"locked() takes a model, a manager, a queryset or an instance, not {target!r}.")
+
+
+def lock_many(
+    names: Iterable[str],
+    *,
+    wait: MaybeSeconds | None = UNSET,
+    nowait: bool = False,
+    ttl: MaybeSeconds = UNSET,
+    alias: str = DEFAULT_ALIAS,
+    skip_locked: bool = False,
+    limit: int | None = None,
+    **unknown: Any,
+) -> NamedLocks:
+    """The locks on several plain names at once: `with lock_many(["stock", "prices"]) as leases:`.
+
+    All of them or none, as `LockQuerySet.locked_many()`; gives the leases in the order asked for, and with
+    `skip_locked=True` those of the names that are free, no more than `limit`. There is no `acquire()` by hand.
+    """
+    terms, choice = read_many_terms(
+        "lock_many()",
+        wait=wait,
+        nowait=nowait,
+        ttl=ttl,
+        alias=alias,
+        skip_locked=skip_locked,
+        limit=limit,
+        **unknown,
+    )
+    return NamedLocks(read_list("lock_many()", names, of="names"), terms, choice)
+
+
+def locked_many(
+    target: type[M] | QuerySet[M] | Manager[M],
+    pks: Iterable[Any],
+    /,
+    *,
+    wait: MaybeSeconds | None = UNSET,
+    nowait: bool = False,
+    ttl: MaybeSeconds = UNSET,
+    atomic: bool = True,
+    alias: str = DEFAULT_ALIAS,
+    skip_locked: bool = False,
+    limit: int | None = None,
+    **unknown: Any,
+) -> RowLocks[M]:
+    """The locks on several rows of any model: `locked_many(User, [a, b])`, `locked_many(queryset, pks)`.
+
+    As `LockQuerySet.locked_many()`; a model is searched through its default manager.
+    """
+    return select_many(
+        queryset_of(target),
+        pks,
+        wait=wait,
+        nowait=nowait,
+        ttl=ttl,
+        atomic=atomic,
+        alias=alias,
+        skip_locked=skip_locked,
+        limit=limit,
+        **unknown,
+    )
+
+
+def queryset_of(target: Any) -> QuerySet[Any]:
+    """The rows of a model, a manager or a queryset."""
+    if isinstance(target, type) and issubclass(target, Model):
+        return target._default_manager.all()
+    if isinstance(target, QuerySet | Manager):
+        return target.all()
+    raise TypeError(f"locked_many() takes a model, a manager or a queryset, not {target!r}.")
 
 
 def get_lease(instance: Model, *, alias: str = DEFAULT_ALIAS) -> Lease:

@@ -14,9 +14,10 @@ from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING
 
 from .lease import LeaseState
+from .manylock import acquire_all, acquire_free
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from .keylock import KeyLock
     from .lease import Lease
@@ -45,9 +46,11 @@ class Hold:
 class Flow:
     """The holds of one flow, by store and key."""
 
-    __slots__ = ("_holds", "_mark", "_outer", "_pid")
+    __slots__ = ("_holds", "_mark", "_outer", "_pid", "name")
 
     def __init__(self, outer: Flow | None) -> None:
+        self.name = os.urandom(8).hex()
+        """By which the store knows it: who waits for whom."""
         self._outer = outer
         self._pid = os.getpid()
         self._holds: dict[tuple[str, str], Hold] = {}
@@ -117,8 +120,30 @@ def enter_again(flow: Flow, lock: KeyLock) -> Hold | None:
     return hold
 
 
+def enter_all_again(locks: Iterable[KeyLock]) -> list[Hold]:
+    """Enter those of the locks that this flow holds once more."""
+    flow = current_flow()
+    found = (flow.find(lock) for lock in locks)
+    holds = [hold for hold in found if hold is not None and hold.lease.state is LeaseState.HELD]
+    for hold in holds:
+        hold.count += 1
+    return holds
+
+
+def enter_all(locks: Sequence[KeyLock], *, ttl: float, wait: float | None) -> list[Hold]:
+    """Acquire the locks for this flow. As `acquire_all()`."""
+    flow = current_flow()
+    return [flow.add(lock, lease) for lock, lease in acquire_all(locks, flow=flow.name, ttl=ttl, wait=wait)]
+
+
+def enter_free(locks: Sequence[KeyLock], *, ttl: float, limit: int) -> list[Hold]:
+    """Acquire those of the locks that are free for this flow. As `acquire_free()`."""
+    flow = current_flow()
+    return [flow.add(lock, lease) for lock, lease in acquire_free(locks, flow=flow.name, ttl=ttl, limit=limit)]
+
+
 def enter(
     flow: Flow, lock: KeyLock, *, ttl: float, wait: float | None, meanwhile: Callable[[], object] | None = None
 ) -> Hold:
     """Acquire the lock for the flow. Takes and raises what `KeyLock.acquire()` does."""
-    return flow.add(lock, lock.acquire(ttl=ttl, wait=wait, meanwhile=meanwhile))
+    return flow.add(lock, lock.acquire(flow=flow.name, ttl=ttl, wait=wait, meanwhile=meanwhile))

@@ -7,14 +7,19 @@ import os
 from collections.abc import Callable
 
 from . import clock
-from .exceptions import LockBusy, LockNotHeld, StoreUnavailable, WaitTimeout
+from .exceptions import Deadlock, LockBusy, LockNotHeld, StoreUnavailable, WaitTimeout
 from .holder import encode_current
 from .keys import Key
 from .lease import Lease, LeaseState
-from .stores.base import Answer, Held, Store, Taken
-from .waiting import obtain
+from .stores.base import Answer, Edge, Held, Store
+from .waiting import Obtained, Request, obtain
 
 logger = logging.getLogger("django_redislock")
+
+
+def new_token(flow: str) -> str:
+    """An unguessable token of a flow: what flow it is, the store reads from its first 16 characters."""
+    return flow + os.urandom(8).hex()
 
 
 class KeyLock:
@@ -26,38 +31,34 @@ class KeyLock:
         self.store = store
         self.key = key
 
-    def acquire(self, *, ttl: float, wait: float | None, meanwhile: Callable[[], object] | None = None) -> Lease:
+    def acquire(
+        self, *, flow: str, ttl: float, wait: float | None, meanwhile: Callable[[], object] | None = None
+    ) -> Lease:
         """Take the key for `ttl` seconds, waiting at most `wait` seconds for it (0: one try; `None`: for ever).
 
-        `meanwhile` is called while the answer is on its way, perhaps more than once.
-        Raises `LockBusy` or, when it waited, `WaitTimeout`; `StoreUnavailable` when Redis cannot be asked.
+        `flow` names who asks; `meanwhile` is called while an answer is on its way, perhaps more than once. Raises
+        `LockBusy` or, when it waited, `WaitTimeout`; `Deadlock` when waiting would never end; `StoreUnavailable` when
+        Redis cannot be asked.
         """
-        token = os.urandom(16).hex()
-        asked_at = clock.now()
-
-        def ask() -> Taken | Held:
-            nonlocal asked_at
-            asked_at = clock.now()  # the deadline counts from the question that was answered with yes
-            return self.store.acquire(self.key, token=token, ttl=ttl, holder=holder, meanwhile=meanwhile)
-
-        holder = encode_current()
+        request = Request(key=self.key, token=new_token(flow), ttl=ttl, holder=encode_current(), meanwhile=meanwhile)
         try:
-            answer = obtain(ask, wait=wait)
-        except StoreUnavailable:
-            raise
-        except BaseException:
-            self._withdraw(token)
+            answer = obtain(self.store, request, wait=wait)
+        except BaseException as error:
+            if wait != 0 or not isinstance(error, StoreUnavailable):
+                self._withdraw(request.token)
             raise
         if isinstance(answer, Held):
             raise busy(self.key, answer, wait=wait)
-        return Lease(key=self.key, token=token, fence=answer.fence, ttl=ttl, asked_at=asked_at, extender=self)
+        if not isinstance(answer, Obtained):
+            raise deadlock(self.key, answer)
+        return Lease(key=self.key, token=request.token, fence=answer.fence, ttl=ttl, asked_at=answer.at, extender=self)
 
     def release(self, lease: Lease) -> Answer:
         """Give the key back; the answer tells whether it was still held.
 
         Raises `LockNotHeld` in a child of `fork`, `StoreUnavailable` when Redis cannot be asked.
         """
-        self._ensure_ours(lease)
+        self.ensure_ours(lease)
         answer = self.store.release(self.key, token=lease.token)
         lease.end(LeaseState.RELEASED if answer is Answer.DONE else LeaseState.LOST)
         return answer
@@ -67,7 +68,7 @@ class KeyLock:
 
         Raises `LockNotHeld` when the lease has ended, `StoreUnavailable` when Redis cannot be asked.
         """
-        self._ensure_ours(lease)
+        self.ensure_ours(lease)
         asked_at = clock.now()
         answer = self.store.renew(self.key, token=lease.token, ttl=ttl)
         if answer is not Answer.DONE:
@@ -75,7 +76,8 @@ class KeyLock:
             raise not_held(self.key, answer)
         lease.prolong(ttl=ttl, asked_at=asked_at)
 
-    def _ensure_ours(self, lease: Lease) -> None:
+    def ensure_ours(self, lease: Lease) -> None:
+        """Raise `LockNotHeld` in a child of `fork`, which has a copy of its parent's lease."""
         if lease.pid != os.getpid():
             raise LockNotHeld(
                 f"{self.key} was acquired by process {lease.pid}, which this process was forked from. "
@@ -84,22 +86,34 @@ class KeyLock:
             )
 
     def _withdraw(self, token: str) -> None:
-        """Interrupted between question and answer: if the key was given to us, nobody would release it."""
+        """Interrupted on the way: we may be in the queue, or own the key without anybody to release it."""
         try:
-            self.store.release(self.key, token=token)
+            self.store.leave(self.key, token=token)
         except StoreUnavailable:
             logger.warning("Interrupted while acquiring %s, and it could not be given back", self.key, exc_info=True)
 
 
-def busy(key: Key, held: Held, *, wait: float | None) -> LockBusy:
-    """The refusal, which says who holds the key and for how long."""
-    by = f"{key} is held by {held.holder} for {held.held_for:.1f} s"
+def busy(key: Key, held: Held, *, wait: float | None, also: str = "") -> LockBusy:
+    """The refusal, which says who holds the key and for how long; `also` says that of other keys."""
+    by = f"{key} is held by {held.holder} for {held.held_for:.1f} s{also}"
     if not wait:
         return LockBusy(f"{by}; not waited for. Pass wait= to wait.", key=key.name, holder=held.holder)
     return WaitTimeout(
         f"{by}; waited {wait:g} s. It ends in {held.remaining:.1f} s at the latest unless it is extended.",
         key=key.name,
         holder=held.holder,
+    )
+
+
+def deadlock(key: Key, edges: tuple[Edge, ...]) -> Deadlock:
+    """The refusal to wait in a cycle, which names every part of it."""
+    chain = ", who waits for ".join(f"{edge.key}, held by {edge.holder}" for edge in edges)
+    return Deadlock(
+        f"Waiting for {key} would never end: {chain}. Release what you hold and try again, or lock the rows in one "
+        f"order everywhere.",
+        key=key.name,
+        holder=edges[0].holder,
+        edges=edges,
     )
 
 

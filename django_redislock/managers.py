@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from django.db import models
 
 from .guards import LockInfo
 from .handler import DEFAULT_ALIAS
+from .manyrows import RowLocks, select_many
 from .rows import RowLock, select
 from .terms import UNSET, MaybeSeconds
 
@@ -44,6 +46,46 @@ class LockQuerySet(models.QuerySet[M]):
         leaving `LeaseLost`, after a rollback, when the lease has ended. Then nothing stays locked.
         """
         return select(self, pk, wait=wait, nowait=nowait, ttl=ttl, atomic=atomic, alias=alias, **lookup)
+
+    def locked_many(
+        self,
+        pks: Iterable[Any],
+        /,
+        *,
+        wait: MaybeSeconds | None = UNSET,
+        nowait: bool = False,
+        ttl: MaybeSeconds = UNSET,
+        atomic: bool = True,
+        alias: str = DEFAULT_ALIAS,
+        skip_locked: bool = False,
+        limit: int | None = None,
+        **unknown: Any,
+    ) -> RowLocks[M]:
+        """The locks on several rows at once: `with Account.objects.locked_many([a, b]) as (one, other):`.
+
+        All of them or none, in whatever order they are named, without deadlock among those who lock several rows
+        like this. Gives the rows in the order asked for; one that is asked for twice comes twice, as the same
+        instance. The arguments mean what they mean for `locked()`; the block ends as its block does, and with
+        `LeaseLost` when any of the leases has ended.
+
+        `skip_locked=True` never waits: it gives those rows that are free and exist, and no more than `limit`, the
+        first of them in the order asked for. (A primary key without a row counts towards the limit.)
+
+        Raises on entering what `locked()` raises; `DoesNotExist` names all primary keys without a row. Then nothing
+        stays locked. There is no `acquire()` by hand.
+        """
+        return select_many(
+            self,
+            pks,
+            wait=wait,
+            nowait=nowait,
+            ttl=ttl,
+            atomic=atomic,
+            alias=alias,
+            skip_locked=skip_locked,
+            limit=limit,
+            **unknown,
+        )
 
     def lock_info(self, pk: Any, /, *, alias: str = DEFAULT_ALIAS) -> LockInfo | None:
         """Who holds the lock on the row with this primary key, or `None`; whether the row exists is not asked.

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from functools import cache, partial
-from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from django.db import connections, router
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model, QuerySet
-from django.db.transaction import Atomic
 
-from .exceptions import RedisLockError
-from .guards import Entry, Guard, tell
+from .guards import Guard
 from .handler import DEFAULT_ALIAS
 from .identity import name_of
 from .lease import Lease
+from .rowkeeping import RowKeeper, newest_of
 from .terms import OTHER_WORDS, UNSET, MaybeSeconds, Terms, read_terms, refuse_words
-from .transactions import ensure_visible_end, pins_snapshot, savepoints_of, users_blocks
-
-logger = logging.getLogger("django_redislock")
+from .transactions import ensure_visible_end
 
 M = TypeVar("M", bound=Model)
 M_co = TypeVar("M_co", bound=Model, covariant=True)
@@ -131,13 +124,7 @@ class Given(Generic[M]):
         return self._instance
 
 
-def newest_of(queryset: QuerySet[M], using: str) -> QuerySet[M]:
-    """A locking read of the row alone, without what `select_related()` joins where the database can."""
-    of = ("self",) if connections[using].features.has_select_for_update_of else ()
-    return queryset.select_for_update(of=of)
-
-
-class RowLock(Guard, Generic[M]):
+class RowLock(RowKeeper, Guard, Generic[M]):
     """The lock on one row. `with` gives the row, read after the lock was acquired."""
 
     __slots__ = ("_atomic", "_source")
@@ -157,9 +144,9 @@ class RowLock(Guard, Generic[M]):
     def _name(self) -> str:
         return name_of(self._source.model, self._source.find())
 
-    def _transactions(self) -> list[BaseDatabaseWrapper]:
-        connection = connections[self._source.using]
-        return [connection] if users_blocks(connection) else []
+    @property
+    def _using(self) -> str:
+        return self._source.using
 
     def acquire(self, *, wait: MaybeSeconds | None = UNSET) -> Lease:
         """Take the lock and give the lease; opens no transaction and reads no row.
@@ -167,18 +154,19 @@ class RowLock(Guard, Generic[M]):
         Raises `LockBusy`, `WaitTimeout` or `StoreUnavailable`, `DoesNotExist` for what cannot be a primary key, and
         `TransactionManagementError` where autocommit was switched off by hand.
         """
-        ensure_visible_end(connections[self._source.using])
+        ensure_visible_end(connections[self._using])
         return super().acquire(wait=wait)
 
     def __enter__(self) -> M:
-        ensure_visible_end(connections[self._source.using])
+        ensure_visible_end(connections[self._using])
         pk = self._source.find()
         while True:
             name = name_of(self._source.model, pk)
             select = cache(partial(self._source.select, pk))
             entry = self._enter(name, meanwhile=select)
             try:
-                row = self._begin(entry, select)
+                newest = self._begin(entry)
+                row = self._source.read(select(), newest=newest)
             except BaseException as error:
                 self._undo(entry, error)
                 raise
@@ -187,49 +175,6 @@ class RowLock(Guard, Generic[M]):
             # The database takes two spellings for one (a case-insensitive collation, padding): the row's own counts.
             self._undo(entry, None)
             pk = row.pk
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        entry = self._exited_entry()
-        lost = self._check(entry.hold.lease)  # nobody commits after the deadline
-        failure = error or lost
-        late: RedisLockError | None = None
-        try:
-            if entry.atomic is not None:
-                entry.atomic.__exit__(type(failure) if failure else None, failure, traceback)
-        finally:
-            undone = entry.atomic is not None and failure is not None
-            late = self._leave(entry.hold) if undone else self._finish(entry)
-        if late is not None and failure is None and entry.atomic is not None:
-            # Raised, this would read as "rolled back", and a caller who tries again would do it twice.
-            logger.warning("Known only after the commit: %s", late)
-        else:
-            tell(lost or late, error)
-
-    def _begin(self, entry: Entry, select: Callable[[], Any]) -> M:
-        """Open the transaction and read the row in it."""
-        connection = connections[self._source.using]
-        joins = bool(users_blocks(connection))
-        if joins:
-            entry.savepoints = savepoints_of(connection)
-        if self._atomic:
-            atomic = Atomic(self._source.using, savepoint=True, durable=False)
-            atomic.__enter__()
-            entry.atomic = atomic
-        newest = joins and connection.features.has_select_for_update and pins_snapshot(connection)
-        return self._source.read(select(), newest=newest)
-
-    def _undo(self, entry: Entry, error: BaseException | None) -> None:
-        """Take back an entering in which nothing was done yet."""
-        self._entries.remove(entry)
-        try:
-            if entry.atomic is not None:
-                entry.atomic.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
-        finally:
-            failure = self._leave(entry.hold)
-            if failure is not None:
-                logger.warning("Known only when it was given back: %s", failure)
 
 
 def select(

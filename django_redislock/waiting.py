@@ -1,33 +1,108 @@
-"""Waiting for a key that somebody else holds: ask again, at growing random intervals, until the wait is over."""
+"""Waiting in line for a key: woken by the release, and by itself when that cannot be relied on."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import clock
-from .stores.base import Held, Taken
+from .stores.base import Ear, Edge, Grant, Held, Store, Taken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .keys import Key
 
 FIRST_PAUSE = 0.002
 LONGEST_PAUSE = 0.1
 
 
-def obtain(ask: Callable[[], Taken | Held], *, wait: float | None) -> Taken | Held:
-    """Ask until the key is ours or `wait` seconds are over (`None`: for ever); gives the last answer.
+class Request(NamedTuple):
+    """What somebody wants: the key for a token and `ttl` seconds."""
 
-    It is asked at least once, and a last time when the wait ends.
+    key: Key
+    token: str
+    ttl: float
+    holder: str
+    meanwhile: Callable[[], object] | None = None
+    """Called while an answer is on its way, perhaps more than once."""
+
+
+class Obtained(NamedTuple):
+    """The key is ours."""
+
+    fence: int
+    """As in `Taken`."""
+    at: float
+    """Instant of the local clock before which it was not: the ttl counts from there."""
+
+
+Outcome = Obtained | Held | tuple[Edge, ...]
+
+
+def obtain(store: Store, request: Request, *, wait: float | None) -> Outcome:
+    """Take the key, waiting at most `wait` seconds (0: one question; `None`: for ever).
+
+    Gives who holds it when the wait is over, and the cycle when waiting would never end. Whoever gets an exception
+    has to `leave()`: it may be in the queue, or the owner.
     """
     end = None if wait is None else clock.now() + wait
+    if wait == 0 or not store.listens:
+        asked_at = clock.now()
+        answer = ask(store, request, "")
+        if isinstance(answer, Taken):
+            return Obtained(fence=answer.fence, at=asked_at)
+        if wait == 0:
+            return answer
+    ear = store.ear(request.token, within=None if end is None else end - clock.now())
+    try:
+        return stand_in_line(store, request, ear, end=end)
+    finally:
+        ear.close()
+
+
+def ask(store: Store, request: Request, channel: str) -> Taken | Held | tuple[Edge, ...]:
+    """Ask for the key, and join its queue if there is a channel."""
+    return store.acquire(
+        request.key,
+        token=request.token,
+        ttl=request.ttl,
+        holder=request.holder,
+        channel=channel,
+        meanwhile=request.meanwhile,
+    )
+
+
+def stand_in_line(store: Store, request: Request, ear: Ear, *, end: float | None) -> Outcome:
+    """Ask, and listen for the grant until it is time to ask again, as long as the wait lasts."""
     pause = FIRST_PAUSE
     while True:
-        answer = ask()
+        asked_at = clock.now()
+        answer = ask(store, request, ear.channel)
         if isinstance(answer, Taken):
+            return Obtained(fence=answer.fence, at=asked_at)
+        if not isinstance(answer, Held):
             return answer
         left = None if end is None else end - clock.now()
         if left is not None and left <= 0:
+            store.leave(request.key, token=request.token)
             return answer
         pause = next_pause(pause)
-        clock.sleep(bounded(pause, left=left, holder_left=answer.remaining))
+        longest = request.ttl / 2 if ear.channel else pause  # the place in the queue is kept for a ttl
+        grant = ear.listen(bounded(longest, left=left, holder_left=answer.remaining))
+        if grant is not None:
+            at = granted_at(grant, answer, asked_at=asked_at)
+            if clock.now() < at + clock.safe_ttl(request.ttl):  # else we stood still until it was over
+                return Obtained(fence=grant.fence, at=at)
+
+
+def granted_at(grant: Grant, answer: Held, *, asked_at: float) -> float:
+    """A local instant that is not after that of the grant.
+
+    Our question was answered at `answer.asked` of the server's clock, which was `asked_at` of ours or later; the
+    grant came so much later as the server says, less what the two clocks may run apart.
+    """
+    return min(clock.now(), asked_at + clock.safe_ttl(grant.granted - answer.asked))
 
 
 def next_pause(last: float) -> float:

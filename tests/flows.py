@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -46,6 +48,30 @@ def is_free(name: str) -> bool:
     return elsewhere(attempt, name) == "entered"
 
 
+PATIENCE = 30.0
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Ask a server again and again until something is so, which it says on its own clock or of its own state."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"not so after {PATIENCE:g} s"
+
+
+def waiters_of(name: str) -> int:
+    """How many wait for a lock."""
+    info = lock(name).info()
+    return info.waiters if info else 0
+
+
+def hearers_of(name: str) -> int:
+    """How many processes listen on the channels of those who wait for a lock of the cache "real"."""
+    client = client_of("real")
+    entries = [entry for key in client.scan_iter(f"*:waiters:{name}") for entry in client.hvals(key)]
+    channels = {entry.split()[0] for entry in entries}
+    return sum(count for _, count in client.pubsub_numsub(*channels))
+
+
 def client_of(alias: str) -> Redis:
     """The Redis client of a cache."""
     client: Redis = get_redis_connection(alias)
@@ -55,8 +81,8 @@ def client_of(alias: str) -> Redis:
 class Peer:
     """Another Python process; what it does is told line by line, and it answers line by line."""
 
-    def __init__(self, script: str) -> None:
-        lines = ["import django, sys", "django.setup()", script]
+    def __init__(self, script: str, *, first: str = "") -> None:
+        lines = [first, "import django, sys", "django.setup()", script]
         self._process = subprocess.Popen(
             [sys.executable, "-c", "\n".join(lines)],
             stdin=subprocess.PIPE,
@@ -81,6 +107,11 @@ class Peer:
         """Send it a signal."""
         self._process.send_signal(signal)
 
+    def stop(self) -> None:
+        """Stop it (`SIGSTOP`), and wait until it stands still; `SIGCONT` lets it go on."""
+        self.send(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOWAIT)
+
     def end(self) -> int:
         """Wait until it has ended; gives its exit code."""
         self._process.communicate(timeout=30)
@@ -93,9 +124,9 @@ class Peer:
 
 
 @contextmanager
-def peer(script: str) -> Iterator[Peer]:
-    """A process that is gone at the end."""
-    process = Peer(script)
+def peer(script: str, *, first: str = "") -> Iterator[Peer]:
+    """A process that is gone at the end; it runs `first` before everything else."""
+    process = Peer(script, first=first)
     try:
         yield process
     finally:

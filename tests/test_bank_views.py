@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from django_redislock import LeaseLost, lock
+from django_redislock import get_lease, lock
 from testproject.bank import transfers, views
 from testproject.bank.models import Account, Transfer
 from tests.flows import elsewhere, is_free
@@ -123,10 +123,13 @@ def test_nobody_sends_money_to_himself(rent):
 
 
 def test_a_lock_that_was_lost_books_nothing(rent, shop, monkeypatch):
-    def lose(_row: Account) -> Any:
-        raise LeaseLost("too late", key="bank.Account:1")
+    book = transfers.book
 
-    monkeypatch.setattr(transfers, "get_lease", lose)
+    def book_late(order: transfers.Order, rows: transfers.Rows) -> transfers.Outcome:
+        get_lease(rows[rent.pk]).deadline = 0
+        return book(order, rows)
+
+    monkeypatch.setattr(transfers, "book", book_late)
     response = send(rent, shop)
     assert response.status_code == HTTPStatus.SERVICE_UNAVAILABLE
     assert views.TRY_AGAIN in response.text

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import measure
+from benchmarks.crowd import Task, crowd
+from benchmarks.line import Line, jain
 from benchmarks.measure import Contender, Turn, interleaved
 from benchmarks.report import Column, Report, Target
 
@@ -25,6 +27,8 @@ PAIR_TRIPS = {
     'lock("name")': 2,
     'lock("name") again': 0,
 }
+RIVALS = ['lock("name")', "python-redis-lock", "redis-py Lock"]
+ADVISORY = "PostgreSQL advisory lock"
 ROW_TRIPS = {"select_for_update()": 0, "objects.locked(pk)": 2}
 
 
@@ -78,6 +82,57 @@ def test_what_is_around_a_turn_is_entered_once():
     assert steps == ["enter", *range(measure.WARM_UP), 0, 1, "leave"]
 
 
+def test_the_median_is_of_the_figures_that_there_are():
+    assert measure.median_of([3, None, 1, 2]) == 2
+    assert measure.median_of([None]) is None
+
+
+def line(*contenders, end=100):
+    """What contenders did in a window that begins at 0; here in microseconds."""
+    times = [[(1000 * acquired, 1000 * released) for acquired, released in own] for own in contenders]
+    return Line(begin=0, end=1000 * end, contenders=times)
+
+
+def test_a_hand_over_is_from_the_release_to_the_next_acquisition_by_another():
+    assert line([(10, 20), (50, 60)], [(25, 40)]).hand_overs() == [5, 10]
+
+
+def test_who_comes_back_at_once_hands_over_to_nobody():
+    back = line([(10, 20), (30, 40), (50, 60)], [(63, 70)])
+    assert back.hand_overs() == [3]
+    assert back.came_back() == pytest.approx(200 / 3)
+
+
+def test_what_is_acquired_outside_of_the_window_does_not_count():
+    late = line([(-5, 1), (20, 30)], [(5, 10), (101, 102)])
+    assert late.shares() == [1, 1]
+    assert late.rate() == pytest.approx(2 / 100e-6)
+
+
+def test_two_that_have_the_lock_at_once_are_no_result():
+    with pytest.raises(AssertionError, match="at once"):
+        line([(10, 20)], [(19, 30)]).had()
+
+
+def test_all_are_through_when_the_last_one_has_had_it():
+    assert line([(0, 10)], [(20, 21)], [(30, 31)]).through(10_000) == pytest.approx(0.02)
+
+
+def test_an_empty_window_tells_nothing():
+    nothing = line([], [])
+    assert (nothing.hand_overs(), nothing.came_back(), nothing.rate(), nothing.shares()) == ([], 0, 0, [0, 0])
+
+
+@pytest.mark.parametrize(("shares", "index"), [([5, 5, 5], 1), ([9, 0, 0], 1 / 3), ([3, 1], 0.8), ([0, 0], 0)], ids=str)
+def test_fairness_is_one_for_equal_shares_and_one_in_n_when_one_has_all(shares, index):
+    assert jain(shares) == pytest.approx(index)
+
+
+def test_a_target_can_be_a_lower_bound():
+    assert str(Target("fairness", 0.99, 0.99, ".3f", at_least=True)) == "met     fairness: 0.990 (at least 0.99)"
+    assert not Target("fairness", 0.98, 0.99, at_least=True).met
+
+
 def test_a_target_is_met_up_to_its_limit_and_says_so():
     assert str(Target("trips", 2, 2, "g")) == "met     trips: 2 (at most 2)"
     assert str(Target("ratio", 1.104, 1.1, ".3f")) == "MISSED  ratio: 1.104 (at most 1.1)"
@@ -118,6 +173,38 @@ def test_memory_weighs_client_and_server(real_redis, tmp_path):
     report = run_benchmark("memory", "--locks", "50", to=tmp_path / "memory.json")
     assert list(report["rows"]) == ['lock("name")', "redis-py Lock", "python-redis-lock"]
     assert all(row["client"] > 0 for row in report["rows"].values())
+
+
+def rivals_of(report):
+    return RIVALS + ([ADVISORY] if "PostgreSQL" in report["versions"] else [])
+
+
+def test_contended_compares_all_in_each_scene_and_counts_their_requests(real_redis, tmp_path):
+    report = run_benchmark("contended", "--quick", to=tmp_path / "contended.json")
+    scenes = [f"2 {kind}, {hold} ms" for hold in (0, 5) for kind in ("processes", "threads")]
+    assert list(report["rows"]) == [f"{scene}: {name}" for scene in scenes for name in rivals_of(report)]
+    for name, row in report["rows"].items():
+        assert row["rate"] > 0
+        assert (row["requests"] is None) == name.endswith(ADVISORY)
+        assert row["connections"] >= 2
+
+
+def test_idle_lets_all_through_and_ours_asks_nothing_meanwhile(real_redis, tmp_path):
+    report = run_benchmark("idle", "--quick", to=tmp_path / "idle.json")
+    assert sorted(report["rows"]) == sorted(rivals_of(report))
+    assert report["rows"]['lock("name")']["requests"] < report["rows"]["redis-py Lock"]["requests"]
+    assert all(row["through"] > 0 for row in report["rows"].values())
+
+
+def test_many_takes_several_with_two_round_trips(real_redis, tmp_path):
+    report = run_benchmark("many", "--quick", to=tmp_path / "many.json")
+    trips = {"raw pair": 2, "lock_many(), 10 names": 2, '10 x lock("name")': 20}
+    assert {name: row["round_trips"] for name, row in report["rows"].items()} == trips
+
+
+def test_what_fails_in_a_process_fails_the_benchmark():
+    with crowd(1) as people, pytest.raises(RuntimeError, match="KeyError: 'nobody'"):
+        people.get_ready([Task(rival="nobody", key="any", threads=2)])
 
 
 def test_a_number_of_rounds_must_be_positive():

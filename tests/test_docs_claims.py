@@ -16,15 +16,16 @@ from redis.exceptions import ConnectionError
 import django_redislock
 from django_redislock import clock, conf, lock, signals
 from django_redislock.holder import Holder
-from django_redislock.keylock import NOT_HELD, busy, not_held
+from django_redislock.keylock import NOT_HELD, busy, deadlock, not_held
 from django_redislock.keys import Key
 from django_redislock.lease import Lease
-from django_redislock.stores.base import Held
+from django_redislock.stores.base import Edge, Held
 from django_redislock.stores.redis import RedisStore
 from tests.pages import ROOT, text_of
 from tests.testapp.models import Account
 
-SCRIPTS = sorted((ROOT / "django_redislock" / "stores" / "scripts").glob("*.lua"))
+FILES = ROOT / "django_redislock" / "stores" / "scripts"
+SCRIPTS = sorted(FILES.glob("*.lua"))
 
 # The lists
 
@@ -56,7 +57,7 @@ def test_every_signal_is_documented():
 
 
 def test_every_command_that_the_scripts_use_is_documented():
-    used = {name for script in SCRIPTS for name in re.findall(r"redis\.call\('(\w+)'", script.read_text())}
+    used = {name for script in FILES.rglob("*.lua") for name in re.findall(r"\bcall\('(\w+)'", script.read_text())}
     (listed,) = re.findall(r"with access rules: ([^;]+);", text_of("protocol.md").replace("\n", " "))
     assert set(re.findall(r"\w+", listed)) == used
 
@@ -66,7 +67,7 @@ def test_every_script_is_documented():
 
 
 def test_every_warning_of_the_log_is_documented():
-    sources = (path.read_text() for path in (ROOT / "django_redislock").glob("*.py"))
+    sources = (path.read_text() for path in (ROOT / "django_redislock").rglob("*.py"))
     warnings = [text for source in sources for text in re.findall(r'logger\.warning\("([^"%]+)', source)]
     documented = re.findall(r"^\| `([A-Z][\w ]+ [\w ]+)` \|", text_of("errors.md"), re.MULTILINE)
     assert warnings
@@ -78,7 +79,11 @@ def test_every_warning_of_the_log_is_documented():
 
 KEY = Key("bank.Account:42")
 HOLDER = Holder(host="web-1", pid=4242, thread="MainThread", doing="gunicorn")
-HELD = Held(holder=HOLDER, fence=41, since=0, held_for=3.2, remaining=26.8)
+HELD = Held(holder=HOLDER, fence=41, since=0, held_for=3.2, remaining=26.8, asked=3.2)
+EDGES = (
+    Edge(key="bank.Account:42", holder=HOLDER),
+    Edge(key="bank.Account:7", holder=Holder(host="web-2", pid=99, thread="MainThread", doing="manage.py shell")),
+)
 
 
 def lost() -> Exception:
@@ -98,6 +103,7 @@ def unavailable() -> Exception:
 MESSAGES: dict[str, Callable[[], Exception]] = {
     "busy": lambda: busy(KEY, HELD, wait=0),
     "waited": lambda: busy(KEY, HELD, wait=2),
+    "deadlock": lambda: deadlock(KEY, EDGES),
     "lost": lost,
     "unavailable": unavailable,
     **{answer.value: partial(not_held, KEY, answer) for answer in NOT_HELD},

@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 import django_redislock
 from django_redislock import (
+    Deadlock,
     InvalidLockSettings,
     LeaseLost,
     LockBusy,
@@ -19,9 +20,19 @@ from django_redislock import (
     WaitTimeout,
 )
 from django_redislock.holder import Holder
+from django_redislock.stores.base import Edge
 
 SOMEBODY = Holder(host="web-1", pid=42, thread="MainThread", doing="manage.py migrate")
-ERRORS = [InvalidLockSettings, LeaseLost, LockBusy, LockNotHeld, RedisLockError, StoreUnavailable, WaitTimeout]
+ERRORS = [
+    Deadlock,
+    InvalidLockSettings,
+    LeaseLost,
+    LockBusy,
+    LockNotHeld,
+    RedisLockError,
+    StoreUnavailable,
+    WaitTimeout,
+]
 
 every_error = pytest.mark.parametrize("kind", ERRORS)
 
@@ -46,6 +57,7 @@ def test_every_error_says_when_to_expect_it(kind):
     [
         (LockBusy, set()),
         (WaitTimeout, {LockBusy}),
+        (Deadlock, set()),
         (LeaseLost, set()),
         (LockNotHeld, set()),
         (StoreUnavailable, set()),
@@ -73,3 +85,9 @@ def test_key_and_holder_reach_another_process(kind, carry):
     carried = carry(kind("Something happened.", key="bank.Account:42", holder=SOMEBODY))
     assert type(carried) is kind
     assert (str(carried), carried.key, carried.holder) == ("Something happened.", "bank.Account:42", SOMEBODY)
+
+
+def test_the_cycle_reaches_another_process():
+    edges = (Edge(key="bank.Account:42", holder=SOMEBODY),)
+    carried = pickle.loads(pickle.dumps(Deadlock("Never.", key="bank.Account:42", edges=edges)))
+    assert carried.edges == edges

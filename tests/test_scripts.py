@@ -13,19 +13,28 @@ from django_redis import get_redis_connection
 from redis import ConnectionPool, Redis
 
 from django_redislock.keys import Key
+from django_redislock.stores import many, verbs
 from django_redislock.stores.base import Answer, Held, Taken
 from django_redislock.stores.redis import RedisStore
-from django_redislock.stores.scripts import load
+from django_redislock.stores.scripts import Script
 from tests.faults import Proxy, proxy_to
 
 KEY = Key("shelf")
 WHO = '["web-1",42,"MainThread",""]'
 TTL = 30_000
+SHARED = "{bucket}:lock:shelf held fence queue waiters"
+LOCK = SHARED.partition(" ")[0]
 
 FILES = resources.files("django_redislock.stores").joinpath("scripts")
-NAMES = sorted(file.name.removesuffix(".lua") for file in FILES.iterdir())
+NAMES = sorted(file.name.removesuffix(".lua") for file in FILES.iterdir() if file.name.endswith(".lua"))
+ONE = ["acquire", "force", "inspect", "leave", "release", "renew"]
+SEVERAL = ["acquire_many", "leave_many", "release_many"]
+"""Get the keys of as many locks as there are."""
 
 every_script = pytest.mark.parametrize("name", NAMES)
+every_script_for_one = pytest.mark.parametrize("name", ONE)
+every_file = pytest.mark.parametrize("path", [*NAMES, "parts/grant"])
+every_file_for_one = pytest.mark.parametrize("path", [*ONE, "parts/grant"])
 
 
 @pytest.fixture
@@ -34,78 +43,104 @@ def server(real_redis: str) -> Any:
     return get_redis_connection(real_redis)
 
 
-def split(name: str) -> tuple[str, str]:
-    """The comment at the top of a script, and the rest."""
-    header, _, body = load(name).source.partition("\nlocal ")
-    return header, f"local {body}"
+def split(path: str) -> tuple[str, str]:
+    """The comment at the top of a file, and the rest."""
+    lines = FILES.joinpath(f"{path}.lua").read_text(encoding="utf-8").splitlines(keepends=True)
+    end = next(number for number, line in enumerate(lines) if not line.startswith("--"))
+    return "".join(lines[:end]), "".join(lines[end:])
+
+
+def source_of(name: str) -> str:
+    """A script as it is sent."""
+    return script_of(name).source
+
+
+def script_of(name: str) -> Script:
+    """A script as it is sent, with the parts that it shares."""
+    script = vars(verbs).get(name.upper()) or vars(many)[name.upper()]
+    assert isinstance(script, Script)
+    return script
+
+
+def numbers_of(table: str, header: str) -> list[int]:
+    """The numbers of the parameters that a header describes, those of the part that it refers to included."""
+    found = re.search(rf"^-- {table} (.*(?:\n--      .*)*)", header, re.MULTILINE)
+    text = found[1] if found else ""
+    shared = re.search(r"1 to (\d) as in parts/grant.lua", text)
+    own = [int(number) for number in re.findall(r"  +(\d) (?!to \d)\w", f"  {text}")]
+    return [*range(1, int(shared[1]) + 1 if shared else 1), *own]
 
 
 def run(server: Any, name: str, keys: str, *args: Any) -> Any:
     """Run a script on keys that share a slot."""
     names = keys.split()
-    return server.eval(load(name).source, len(names), *names, *args)
+    return server.eval(source_of(name), len(names), *names, *args)
 
 
 def acquire(server: Any, token: str = "ours", ttl: int = TTL) -> Any:
-    return run(server, "acquire", "lock held fence", token, ttl, WHO, "shelf")
+    return run(server, "acquire", SHARED, token, "shelf", "root", ttl, WHO, "")
 
 
 def release(server: Any, token: str = "ours") -> Any:
-    return run(server, "release", f"lock held note-{token}", token, "shelf", 10_000)
+    return run(server, "release", f"{SHARED} note-{token}", token, "shelf", "root", 10_000)
 
 
 def renew(server: Any, token: str = "ours", ttl: int = 2 * TTL) -> Any:
-    return run(server, "renew", "lock held", token, ttl, "shelf")
+    return run(server, "renew", f"{LOCK} held", token, ttl, "shelf")
 
 
 # Files
 
 
 def test_there_is_one_file_for_each_verb():
-    assert NAMES == ["acquire", "inspect", "release", "renew"]
+    assert sorted([*ONE, *SEVERAL]) == NAMES
 
 
-@every_script
-def test_the_header_says_what_the_script_is_for(name):
-    header, _ = split(name)
-    lines = header.splitlines()
-    assert all(line.startswith("--") for line in lines)
-    assert lines[0].startswith(f"-- {name}: ")
-    assert any(line.startswith("-- returns ") for line in lines)
+@every_file
+def test_the_header_says_what_the_script_is_for(path):
+    header, _ = split(path)
+    assert header.startswith(f"-- {path.rpartition('/')[2]}: ")
+    assert path.startswith("parts/") or re.search("^-- returns ", header, re.MULTILINE)
 
 
-@every_script
+@every_file
 @pytest.mark.parametrize("table", ["KEYS", "ARGV"])
-def test_the_header_describes_every_parameter(name, table):
-    header, body = split(name)
+def test_the_header_describes_every_parameter(path, table):
+    header, body = split(path)
     used = sorted({int(index) for index in re.findall(rf"{table}\[(\d+)\]", body)})
-    line = next((line for line in header.splitlines() if line.startswith(f"-- {table} ")), "")
-    described = [int(index) for index in re.findall(r" (\d+) \w", line)]
-    assert described == used == list(range(1, len(used) + 1))
+    described = numbers_of(table, header)
+    assert described == list(range(1, len(described) + 1))
+    assert [number for number in described if number in used] == used
+    shared = len(described) - len(used)
+    assert described[shared:] == used
+    assert shared == 0 or shared == len(numbers_of(table, split("parts/grant")[0]))
 
 
-@every_script
-def test_every_parameter_is_bound_to_a_name_once(name):
-    _, body = split(name)
+@every_file_for_one
+def test_every_parameter_is_bound_to_a_name_once(path):
+    _, body = split(path)
     uses = re.findall(r"^.*\b(?:KEYS|ARGV)\b.*$", body, re.MULTILINE)
     assert len(uses) == len({use.split(" = ")[0] for use in uses}) <= 2
     assert all(re.match(r"local \w+(, \w+)* = ", use) for use in uses)
     assert len(re.findall(r"(?:KEYS|ARGV)\[", body)) == len(set(re.findall(r"(?:KEYS|ARGV)\[\d\]", body)))
 
 
-@every_script
-def test_only_keys_that_were_passed_are_touched(name):
-    """A cluster refuses a script that reaches for others."""
-    _, body = split(name)
-    passed = re.findall(r"\w+", body.partition(" = ")[0].removeprefix("local"))
-    touched = re.findall(r"redis\.call\('(?!TIME)\w+', ([^,)]+)", body)
-    assert touched
-    assert set(touched) <= set(passed)
+@every_script_for_one
+def test_only_keys_that_were_passed_are_touched_and_those_that_tell_what_a_flow_waits_for(name):
+    source = source_of(name)
+    bound = re.findall(r"^local ([\w, ]+) = KEYS", source, re.MULTILINE)
+    passed = {key for names in bound for key in names.split(", ")}
+    touched = set(re.findall(r"redis\.call\('(?!TIME|PUBLISH)\w+', ([^,)]+)", source))
+    found_by_the_deadlock_check = {"edge_key", "root .. ':flow:' .. flow_of(token"}
+    flows = {key for key in touched if key.startswith("root .. ':flow:' .. flow")}
+    assert touched & passed
+    assert touched - passed - flows <= found_by_the_deadlock_check
 
 
 @every_script
 def test_the_digest_is_the_servers_own(server, name):
-    assert server.script_load(load(name).source) == load(name).sha
+    script = script_of(name)
+    assert server.script_load(script.source) == script.sha
 
 
 # Replies
@@ -114,16 +149,16 @@ def test_the_digest_is_the_servers_own(server, name):
 def test_acquire_takes_a_free_key(server):
     taken, fence = acquire(server)
     assert (taken, fence) == (1, int(server.get("fence")))
-    assert server.get("lock").split(b" ", 3) == [b"ours", b"%d" % fence, b"%d" % fence, WHO.encode()]
-    assert 0 < server.pttl("lock") <= TTL
+    assert server.get(LOCK).split(b" ", 3) == [b"ours", b"%d" % fence, b"%d" % fence, WHO.encode()]
+    assert 0 < server.pttl(LOCK) <= TTL
     assert server.zrange("held", 0, -1) == [b"shelf"]
 
 
 def test_acquire_tells_its_own_token_so_again(server):
     first = acquire(server)
-    before = server.get("lock")
+    before = server.get(LOCK)
     assert acquire(server) == first
-    assert server.get("lock") == before
+    assert server.get(LOCK) == before
 
 
 def test_acquire_refuses_another_token(server):
@@ -145,7 +180,7 @@ def test_acquire_goes_on_from_the_last_fence(server):
 def test_release_frees_and_leaves_a_note(server):
     acquire(server)
     assert release(server) == 1
-    assert server.exists("lock", "held") == 0
+    assert server.exists(LOCK, "held") == 0
     assert 0 < server.pttl("note-ours") <= 10_000
 
 
@@ -159,23 +194,23 @@ def test_release_is_answered_twice_alike(server):
 def test_who_does_not_own_is_told_who_does(server, ask, owner, reply):
     if owner:
         acquire(server, owner)
-    before = server.get("lock")
+    before = server.get(LOCK)
     assert ask(server) == reply
-    assert (server.get("lock"), server.exists("note-ours")) == (before, 0)
+    assert (server.get(LOCK), server.exists("note-ours")) == (before, 0)
 
 
 def test_renew_keeps_the_lock_and_its_entry(server):
     acquire(server)
-    value, score = server.get("lock"), server.zscore("held", "shelf")
+    value, score = server.get(LOCK), server.zscore("held", "shelf")
     assert renew(server) == 1
-    assert TTL < server.pttl("lock") <= 2 * TTL
-    assert server.get("lock") == value
+    assert TTL < server.pttl(LOCK) <= 2 * TTL
+    assert server.get(LOCK) == value
     assert server.zscore("held", "shelf") >= score + TTL
 
 
 def test_inspect_tells_who_holds_the_key_but_not_the_token(server):
     fence = acquire(server)[1]
-    reply = run(server, "inspect", "lock")
+    reply = run(server, "inspect", f"{LOCK} queue waiters")
     assert (reply[0], reply[4]) == (fence, WHO.encode())
     assert reply[1] <= reply[2]
     assert 0 < reply[3] <= TTL
@@ -183,7 +218,7 @@ def test_inspect_tells_who_holds_the_key_but_not_the_token(server):
 
 
 def test_inspect_tells_of_a_free_key_nothing(server):
-    assert run(server, "inspect", "lock") is None
+    assert run(server, "inspect", f"{LOCK} queue waiters") is None
 
 
 # Round trips

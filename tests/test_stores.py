@@ -57,7 +57,9 @@ def server(lock_alias: str) -> Any:
 
 
 def take(store: RedisStore, token: str = OURS, *, key: Key = KEY, ttl: float = 30) -> Taken | Held:
-    return store.acquire(key, token=token, ttl=ttl, holder=US_AS_TEXT)
+    answer = store.acquire(key, token=token, ttl=ttl, holder=US_AS_TEXT)
+    assert isinstance(answer, Taken | Held)
+    return answer
 
 
 def fence_of(answer: Taken | Held | None) -> int:

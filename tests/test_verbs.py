@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,8 +14,8 @@ from redis.crc import key_slot
 from django_redislock.holder import Holder
 from django_redislock.keys import Key, bucket_of
 from django_redislock.seconds import LONGEST_TTL, SHORTEST_TTL
-from django_redislock.stores.base import Answer, Held, Taken
-from django_redislock.stores.verbs import RELEASE_NOTE_MS, Call, Verbs, to_ms
+from django_redislock.stores.base import Answer, Edge, Grant, Held, Taken
+from django_redislock.stores.verbs import RELEASE_NOTE_MS, Call, Verbs, read_grant, to_ms
 
 KEY = Key("bank.Account:42")
 SOMEBODY = Holder(host="web-1", pid=42, thread="MainThread", doing="")
@@ -26,12 +27,18 @@ def calls(prefix: str = "", key: Key = KEY) -> dict[str, Call[Any]]:
     """One call of each verb."""
     verbs = Verbs(prefix)
     return {
-        "acquire": verbs.acquire(key, token="t", ttl=30, holder=WHO),
+        "acquire": verbs.acquire(key, token="t", ttl=30, holder=WHO, channel="c"),
         "release": verbs.release(key, token="t"),
+        "leave": verbs.leave(key, token="t"),
+        "force": verbs.force(key),
         "renew": verbs.renew(key, token="t", ttl=60),
         "inspect": verbs.inspect(key),
     }
 
+
+ROOT = "the root of all names"
+SHARED = ("lock:bank.Account:42", "held", "fence", "queue:bank.Account:42", "waiters:bank.Account:42")
+"""What each verb needs that may hand the lock over."""
 
 every_verb = pytest.mark.parametrize("verb", list(calls()))
 
@@ -39,17 +46,19 @@ every_verb = pytest.mark.parametrize("verb", list(calls()))
 @pytest.mark.parametrize(
     ("verb", "keys", "args"),
     [
-        ("acquire", ("lock:bank.Account:42", "held", "fence"), ("t", 30_000, WHO, KEY.name)),
-        ("release", ("lock:bank.Account:42", "held", "released:t"), ("t", KEY.name, RELEASE_NOTE_MS)),
+        ("acquire", SHARED, ("t", KEY.name, ROOT, 30_000, WHO, "c")),
+        ("release", (*SHARED, "released:t:bank.Account:42"), ("t", KEY.name, ROOT, RELEASE_NOTE_MS)),
+        ("leave", SHARED, ("t", KEY.name, ROOT)),
+        ("force", SHARED, ("nobody", KEY.name, ROOT)),
         ("renew", ("lock:bank.Account:42", "held"), ("t", 60_000, KEY.name)),
-        ("inspect", ("lock:bank.Account:42",), ()),
+        ("inspect", ("lock:bank.Account:42", "queue:bank.Account:42", "waiters:bank.Account:42"), ()),
     ],
 )
 @pytest.mark.parametrize(("prefix", "root"), [("", "redislock"), ("shop", "shop:redislock"), ("a:b", "a:b:redislock")])
 def test_a_verb_sends_its_keys_and_arguments(verb, keys, args, prefix, root):
     call = calls(prefix)[verb]
     assert call.keys == tuple(f"{root}:{{60}}:{key}" for key in keys)
-    assert call.args == args
+    assert call.args == tuple(root if value is ROOT else value for value in args)
 
 
 @every_verb
@@ -67,7 +76,7 @@ def test_a_script_is_known_by_its_digest(verb):
 
 
 def test_a_release_is_remembered_for_its_own_token_only():
-    notes = {Verbs("").release(KEY, token=token).keys[2] for token in ("a", "b")}
+    notes = {Verbs("").release(KEY, token=token).keys[-1] for token in ("a", "b")}
     assert len(notes) == 2
 
 
@@ -100,13 +109,36 @@ def test_a_taken_key_is_read():
 @pytest.mark.parametrize("who", [WHO, WHO.encode()], ids=["text", "bytes"])
 def test_a_held_key_is_read(who):
     reply = [TAKEN_AT, TAKEN_AT, TAKEN_AT + 2_500_000, 27_500, who]
-    held = Held(holder=SOMEBODY, fence=TAKEN_AT, since=1_700_000_000, held_for=2.5, remaining=27.5)
-    assert calls()["inspect"].read(reply) == calls()["acquire"].read([0, *reply]) == held
+    held = Held(
+        holder=SOMEBODY, fence=TAKEN_AT, since=1_700_000_000, held_for=2.5, remaining=27.5, asked=1_700_000_002.5
+    )
+    assert calls()["acquire"].read([0, *reply]) == held
+    waited_for = calls()["inspect"].read([*reply, 3, TAKEN_AT + 1_000_000])
+    assert waited_for == replace(held, waiters=3, first_waits_for=1.5)
+
+
+@pytest.mark.parametrize("name", ["bank.Account:42", b"bank.Account:42"], ids=["text", "bytes"])
+def test_a_cycle_is_read(name):
+    edge = Edge(key=KEY.name, holder=SOMEBODY)
+    assert calls()["acquire"].read([2, name, WHO, name, WHO]) == (edge, edge)
+
+
+def test_a_grant_is_read():
+    assert read_grant(f"t 8 {TAKEN_AT}") == ("t", Grant(fence=8, granted=1_700_000_000))
+
+
+def test_there_is_nothing_to_be_read_when_one_leaves():
+    assert calls()["leave"].read(1) is None
+
+
+@pytest.mark.parametrize(("reply", "taken"), [(1, True), (0, False)])
+def test_whether_a_key_was_taken_away_is_read(reply, taken):
+    assert calls()["force"].read(reply) is taken
 
 
 @pytest.mark.parametrize("left", [0, -1, -2])
 def test_what_remains_is_never_negative(left):
-    held = calls()["inspect"].read([7, TAKEN_AT, TAKEN_AT, left, WHO])
+    held = calls()["inspect"].read([7, TAKEN_AT, TAKEN_AT, left, WHO, 0, TAKEN_AT])
     assert isinstance(held, Held)
     assert held.remaining == 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -10,59 +11,113 @@ from hypothesis import strategies as st
 
 from django_redislock import clock
 from django_redislock.holder import Holder
-from django_redislock.stores.base import Held, Taken
-from django_redislock.waiting import FIRST_PAUSE, LONGEST_PAUSE, bounded, next_pause, obtain
+from django_redislock.keys import Key
+from django_redislock.stores.base import Edge, Grant, Held, Taken
+from django_redislock.waiting import (
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    Obtained,
+    Outcome,
+    Request,
+    bounded,
+    granted_at,
+    next_pause,
+)
+from django_redislock.waiting import obtain as obtain_from
 
 OURS = Taken(8)
+EDGE = Edge(key="shelf", holder=Holder(host="web-1", pid=42, thread="MainThread", doing=""))
 SOMEBODY = Holder(host="web-1", pid=42, thread="MainThread", doing="")
 START = 5_000.0
+SERVERS_START = 1_700_000_000.0
+TTL = 30.0
 
-Ask = Callable[[], Taken | Held]
+Answer = Taken | Held | tuple[Edge, ...]
 
 
-def theirs(remaining: float = 30) -> Held:
-    return Held(holder=SOMEBODY, fence=7, since=0, held_for=1, remaining=remaining)
+def theirs(remaining: float = 30, passed: float = 0) -> Held:
+    return Held(holder=SOMEBODY, fence=7, since=0, held_for=1, remaining=remaining, asked=SERVERS_START + passed)
 
 
 class Ticker:
-    """Time that passes only where somebody sleeps, and what was done when."""
+    """A store and its ear, and time that passes only where somebody listens; what was done when."""
+
+    scope = "ticking"
 
     def __init__(self) -> None:
         self.now = START
+        self.channel = ""
+        self.listens = False
         self.asked: list[float] = []
+        self.asked_on: list[str] = []
         self.slept: list[float] = []
+        self.left = self.closed = 0
+        self.granted: float | None = None
+        self._answer: Callable[[float], Answer] = lambda passed: theirs()
 
-    def sleep(self, seconds: float) -> None:
+    @property
+    def passed(self) -> float:
+        return self.now - START
+
+    def acquire(
+        self, key: Key, *, token: str, ttl: float, holder: str, channel: str = "", meanwhile: object = None
+    ) -> Answer:
+        self.asked.append(self.passed)
+        self.asked_on.append(channel)
+        return self._answer(self.passed)
+
+    def leave(self, key: Key, *, token: str) -> None:
+        self.left += 1
+
+    def ear(self, token: str, *, within: float | None = None) -> Ticker:
+        return self
+
+    def listen(self, seconds: float) -> Grant | None:
         self.slept.append(seconds)
+        if self.granted is not None and self.granted <= self.passed + seconds:
+            self.now = START + self.granted
+            return Grant(fence=8, granted=SERVERS_START + self.granted)
         self.now += seconds
+        return None
 
-    def asking(self, answer: Callable[[float], Taken | Held]) -> Ask:
-        """A question whose answer depends on the seconds since the start."""
+    def close(self) -> None:
+        self.closed += 1
 
-        def ask() -> Taken | Held:
-            self.asked.append(self.now - START)
-            return answer(self.now - START)
+    def asking(self, answer: Callable[[float], Answer]) -> Ticker:
+        """Answers by the seconds since the start."""
+        self._answer = answer
+        return self
 
-        return ask
+    def busy_until(self, free: float) -> Ticker:
+        return self.asking(lambda passed: OURS if passed >= free else theirs(passed=passed))
 
-    def busy_until(self, free: float) -> Ask:
-        return self.asking(lambda passed: OURS if passed >= free else theirs())
+    def busy_for_ever(self, remaining: float = 30) -> Ticker:
+        return self.asking(lambda passed: theirs(remaining, passed))
 
-    def busy_for_ever(self, remaining: float = 30) -> Ask:
-        return self.asking(lambda passed: theirs(remaining))
+    def granting(self, granted: float, remaining: float = 30) -> Ticker:
+        """In a queue; the key is granted after so many seconds."""
+        self.channel, self.granted = "wake", granted
+        return self.busy_for_ever(remaining)
 
 
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> Ticker:
     ticker = Ticker()
     monkeypatch.setattr(clock, "now", lambda: ticker.now)
-    monkeypatch.setattr(clock, "sleep", ticker.sleep)
     return ticker
+
+
+def obtain(store: Ticker, *, wait: float | None) -> Outcome:
+    return obtain_from(store, Request(key=Key("shelf"), token="t", ttl=TTL, holder=""), wait=wait)  # type: ignore[arg-type]
+
+
+def is_ours(outcome: Outcome) -> bool:
+    return isinstance(outcome, Obtained) and outcome.fence == 8
 
 
 @pytest.mark.parametrize("wait", [0, 10, None])
 def test_a_free_key_is_asked_for_once_and_not_slept_for(time, wait):
-    assert obtain(time.busy_until(0), wait=wait) is OURS
+    assert is_ours(obtain(time.busy_until(0), wait=wait))
     assert (time.asked, time.slept) == ([0], [])
 
 
@@ -73,7 +128,7 @@ def test_without_a_wait_it_is_asked_once(time):
 
 @pytest.mark.parametrize("wait", [0.0001, 0.002, 0.5, 7])
 def test_the_last_question_is_asked_when_the_wait_ends(time, wait):
-    assert obtain(time.busy_for_ever(), wait=wait) == theirs()
+    assert isinstance(obtain(time.busy_for_ever(), wait=wait), Held)
     assert time.asked[-1] == pytest.approx(wait, abs=1e-6)
 
 
@@ -84,11 +139,11 @@ def test_nobody_sleeps_beyond_the_wait(time, wait):
 
 
 def test_a_key_that_is_freed_at_the_very_end_is_taken(time):
-    assert obtain(time.busy_until(3 - 1e-6), wait=3) is OURS
+    assert is_ours(obtain(time.busy_until(3 - 1e-6), wait=3))
 
 
 def test_a_freed_key_is_taken_at_the_next_question(time):
-    assert obtain(time.busy_until(2), wait=10) is OURS
+    assert is_ours(obtain(time.busy_until(2), wait=10))
     assert time.asked[-2] < 2 <= time.asked[-1] <= 2 + LONGEST_PAUSE
 
 
@@ -109,7 +164,7 @@ def test_time_that_the_questions_take_counts(time):
 
 def test_nobody_sleeps_beyond_the_holders_ttl(time):
     left = 0.0105
-    assert obtain(time.asking(lambda passed: OURS if passed > left else theirs(left - passed)), wait=10) is OURS
+    assert is_ours(obtain(time.asking(lambda passed: OURS if passed > left else theirs(left - passed)), wait=10))
     assert time.now - START <= left + 0.001 + 1e-6
 
 
@@ -119,7 +174,7 @@ def test_a_ttl_that_is_just_over_is_no_busy_loop(time):
 
 
 def test_for_ever_is_for_ever(time):
-    assert obtain(time.busy_until(3_600), wait=None) is OURS
+    assert is_ours(obtain(time.busy_until(3_600), wait=None))
     assert time.asked[-1] >= 3_600
 
 
@@ -151,6 +206,79 @@ def test_waiters_do_not_march_in_step(time):
     first, time.slept = time.slept, []
     obtain(time.busy_for_ever(), wait=5)
     assert first != time.slept
+
+
+def test_who_waits_is_told_of_its_grant_and_asks_no_more(time):
+    assert is_ours(obtain(time.granting(3), wait=10))
+    assert (time.asked_on, time.passed) == (["", "wake"], 3)
+
+
+def test_where_one_listens_already_the_first_question_joins_the_queue(time):
+    time.listens = True
+    assert is_ours(obtain(time.granting(3), wait=10))
+    assert time.asked_on == ["wake"]
+
+
+def test_who_does_not_want_to_wait_joins_no_queue(time):
+    time.listens, time.channel = True, "wake"
+    assert isinstance(obtain(time.busy_for_ever(), wait=0), Held)
+    assert time.asked_on == [""]
+
+
+def test_who_waits_asks_again_when_the_holders_ttl_is_over(time):
+    obtain(time.granting(3, remaining=1), wait=10)
+    assert time.asked[2:] == pytest.approx([1.001, 2.002])
+
+
+def test_who_waits_asks_again_before_its_place_in_the_queue_expires(time):
+    obtain(time.granting(100, remaining=1_000), wait=None)
+    assert max(time.slept) <= TTL / 2
+
+
+def test_who_gives_up_leaves_the_queue_and_hears_no_more(time):
+    time.channel = "wake"
+    assert isinstance(obtain(time.busy_for_ever(), wait=5), Held)
+    assert (time.left, time.closed, time.passed) == (1, 1, 5)
+
+
+def test_a_key_that_is_ours_at_the_last_question_is_not_given_back(time):
+    time.channel = "wake"
+    assert is_ours(obtain(time.busy_until(5), wait=5))
+    assert time.left == 0
+
+
+@pytest.mark.parametrize("end", [lambda passed: 1 / 0, lambda passed: OURS, lambda passed: (EDGE,)])
+def test_the_ear_is_closed_whatever_happens(time, end):
+    with suppress(ZeroDivisionError):
+        obtain(time.asking(lambda passed: end(passed) if len(time.asked) > 1 else theirs()), wait=5)
+    assert time.closed == 1
+
+
+def test_a_cycle_is_told_at_once(time):
+    answers = iter([theirs(), (EDGE,)])
+    assert obtain(time.asking(lambda passed: next(answers)), wait=5) == (EDGE,)
+    assert time.passed == 0
+
+
+def test_the_ttl_counts_from_the_grant_by_the_servers_clock(time):
+    outcome = obtain(time.granting(3), wait=10)
+    assert isinstance(outcome, Obtained)
+    assert outcome.at == pytest.approx(START + clock.safe_ttl(3))
+
+
+@settings(deadline=None)
+@given(asked_at=st.floats(0, 1e6), took=st.floats(0, 10), passed=st.floats(0, 1e5), drift=st.floats(-0.01, 0.01))
+def test_a_grant_is_never_taken_for_younger_than_it_is(asked_at, took, passed, drift):
+    """The server answers `took` seconds after the question, and grants when `passed` more seconds are over here."""
+    answer = theirs()
+    grant = Grant(fence=8, granted=answer.asked + passed * (1 + drift))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "now", lambda: asked_at + took + passed + 1)
+        assert granted_at(grant, answer, asked_at=asked_at) <= asked_at + took + passed
+
+
+def test_a_grant_of_a_server_whose_clock_jumps_is_not_of_the_future(time):
+    assert granted_at(Grant(fence=8, granted=SERVERS_START + 3_600), theirs(), asked_at=START) == START
 
 
 @settings(deadline=None)

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ..holder import Holder
     from ..keys import Key
@@ -39,6 +39,73 @@ class Held:
     """Seconds since then."""
     remaining: float
     """Seconds until the server drops it unless it is renewed."""
+    asked: float
+    """When this was said, seconds since the epoch by the server's clock."""
+    waiters: int = 0
+    """How many wait for it, where that was asked for."""
+    first_waits_for: float = 0.0
+    """Seconds for which the first of them has waited."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakenMany:
+    """The keys are ours, or with `Way.FREE` some of them."""
+
+    fences: tuple[int, ...]
+    """For each key as in `Taken`, in the order of the keys; 0 for one that is not ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """Some of the keys are somebody's."""
+
+    by: tuple[tuple[Key, Held], ...]
+    """Which, and who holds each: with `Way.LINE` only the first."""
+
+
+class Way(Enum):
+    """How several keys are taken."""
+
+    ALL = "all"
+    """All of them or none."""
+    LINE = "line"
+    """One after the other up to the first that is somebody's; in its queue one waits with what one has by then."""
+    FREE = "free"
+    """Those that are free."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """A part of a cycle: somebody holds a key, and waits for that of the next edge."""
+
+    key: str
+    """The name of the key."""
+    holder: Holder
+    """Who holds it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """What a waiter is told that was made the owner."""
+
+    fence: int
+    """As in `Taken`."""
+    granted: float
+    """When, seconds since the epoch by the server's clock."""
+
+
+class Ear(Protocol):
+    """Where one waiter hears of its grant."""
+
+    @property
+    def channel(self) -> str:
+        """What the store is told to publish on; empty where nothing can be heard, so that one has to ask."""
+
+    def listen(self, seconds: float) -> Grant | None:
+        """Wait so long at most; nothing heard means that it is time to ask again."""
+
+    def close(self) -> None:
+        """Hear no more."""
 
 
 class Answer(Enum):
@@ -57,12 +124,48 @@ class Store(Protocol):
     scope: str
 
     def acquire(
-        self, key: Key, *, token: str, ttl: float, holder: str, meanwhile: Callable[[], object] | None = None
-    ) -> Taken | Held:
+        self,
+        key: Key,
+        *,
+        token: str,
+        ttl: float,
+        holder: str,
+        channel: str = "",
+        meanwhile: Callable[[], object] | None = None,
+    ) -> Taken | Held | tuple[Edge, ...]:
         """Take the key for `token` and `ttl` seconds, or say who holds it.
 
+        With the channel of an ear the token waits in line: first come, first served, and is told on the channel
+        when it was made the owner. Where that would never happen the edges of the cycle are given.
         `meanwhile` is called while the answer is on its way, perhaps more than once.
         """
+
+    def leave(self, key: Key, *, token: str) -> None:
+        """Wait no more; what was granted in the meantime goes to the next."""
+
+    def acquire_many(
+        self, keys: Sequence[Key], *, token: str, ttl: float, holder: str, way: Way, limit: int, channel: str = ""
+    ) -> TakenMany | Blocked | tuple[Edge, ...]:
+        """Take the keys, at most `limit` of them, for one token; those it holds already are its for a new ttl.
+
+        With a channel as for `acquire()`, in the queue of the first key that is somebody's.
+        """
+
+    def leave_many(self, keys: Sequence[Key], *, token: str) -> None:
+        """Wait for none of them any more, and give back those that the token holds."""
+
+    def release_many(self, keys: Sequence[Key], *, token: str) -> list[Answer]:
+        """Give the keys back that `token` holds; an answer for each."""
+
+    @property
+    def listens(self) -> bool:
+        """Whether this process listens already, so that an ear costs nothing."""
+
+    def ear(self, token: str, *, within: float | None = None) -> Ear:
+        """An ear for a waiter, which has so many seconds left."""
+
+    def force(self, key: Key) -> bool:
+        """Take the key from whoever holds it and hand it over; says whether anyone did."""
 
     def release(self, key: Key, *, token: str) -> Answer:
         """Give the key back if `token` holds it."""

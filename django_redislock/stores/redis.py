@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
-from redis.exceptions import ConnectionError, NoScriptError, RedisError, ResponseError
+from redis.exceptions import ConnectionError, NoPermissionError, NoScriptError, RedisError, ResponseError
 
 from ..exceptions import StoreUnavailable
-from .verbs import Call, Verbs
+from .many import ManyVerbs
+from .verbs import Call, Verbs, root_of, text
+from .wakeups import Interrupted, Refused, Wakeups
 
 if TYPE_CHECKING:
     from ..keys import Key
-    from .base import Answer, Held, Taken
+    from .base import Answer, Blocked, Ear, Edge, Held, Taken, TakenMany, Way
 
 T = TypeVar("T")
 
@@ -29,7 +31,7 @@ class Connections:
     """
 
     def __init__(self, pool: redis.ConnectionPool) -> None:
-        self._pool = pool
+        self.pool = pool
         self._idle: deque[Any] = deque()
 
     def take(self) -> Any:
@@ -40,7 +42,7 @@ class Connections:
                 if connection.pid == os.getpid():
                     return connection
         except IndexError:
-            return self._pool.connection_class(**self._pool.connection_kwargs)
+            return self.pool.connection_class(**self.pool.connection_kwargs)
 
     def give(self, connection: Any) -> None:
         """Keep it for the next one."""
@@ -63,6 +65,8 @@ class RedisStore:
         self._connect = connect
         self._connections: Connections | None = None
         self._verbs = Verbs(prefix)
+        self._many = ManyVerbs(prefix)
+        self._wakeups = Wakeups(self._subscribe, prefix=root_of(prefix))
 
     def close(self) -> None:
         """Close the connections that are idle; what comes later opens new ones."""
@@ -70,10 +74,50 @@ class RedisStore:
             self._connections.close()
 
     def acquire(
-        self, key: Key, *, token: str, ttl: float, holder: str, meanwhile: Callable[[], object] | None = None
-    ) -> Taken | Held:
+        self,
+        key: Key,
+        *,
+        token: str,
+        ttl: float,
+        holder: str,
+        channel: str = "",
+        meanwhile: Callable[[], object] | None = None,
+    ) -> Taken | Held | tuple[Edge, ...]:
         """As `Store.acquire()`."""
-        return self._run(self._verbs.acquire(key, token=token, ttl=ttl, holder=holder), key, meanwhile)
+        call = self._verbs.acquire(key, token=token, ttl=ttl, holder=holder, channel=channel)
+        return self._run(call, key, meanwhile=meanwhile)
+
+    def leave(self, key: Key, *, token: str) -> None:
+        """Wait no more; what was granted in the meantime goes to the next."""
+        self._run(self._verbs.leave(key, token=token), key)
+
+    def acquire_many(
+        self, keys: Sequence[Key], *, token: str, ttl: float, holder: str, way: Way, limit: int, channel: str = ""
+    ) -> TakenMany | Blocked | tuple[Edge, ...]:
+        """As `Store.acquire_many()`."""
+        call = self._many.acquire(keys, token=token, ttl=ttl, holder=holder, way=way, limit=limit, channel=channel)
+        return self._run(call, *keys)
+
+    def leave_many(self, keys: Sequence[Key], *, token: str) -> None:
+        """Wait for none of them any more, and give back those that the token holds."""
+        self._run(self._many.leave(keys, token=token), *keys)
+
+    def release_many(self, keys: Sequence[Key], *, token: str) -> list[Answer]:
+        """Give the keys back that `token` holds; an answer for each."""
+        return self._run(self._many.release(keys, token=token), *keys)
+
+    @property
+    def listens(self) -> bool:
+        """Whether this process listens already, so that an ear costs nothing."""
+        return bool(self._wakeups.channel)
+
+    def ear(self, token: str, *, within: float | None = None) -> Ear:
+        """An ear for a waiter, which has so many seconds left."""
+        return self._wakeups.ear(token, within=within)
+
+    def force(self, key: Key) -> bool:
+        """Take the key from whoever holds it and hand it over; says whether anyone did."""
+        return self._run(self._verbs.force(key), key)
 
     def release(self, key: Key, *, token: str) -> Answer:
         """Give the key back if `token` holds it."""
@@ -87,21 +131,27 @@ class RedisStore:
         """Say who holds the key, if anyone does."""
         return self._run(self._verbs.inspect(key), key)
 
-    def _run(self, call: Call[T], key: Key, meanwhile: Callable[[], object] | None = None) -> T:
+    def _run(self, call: Call[T], key: Key, *others: Key, meanwhile: Callable[[], object] | None = None) -> T:
         try:
             return call.read(self._send(call, meanwhile))
         except (RedisError, OSError) as error:
+            about = f"{key} and {len(others)} more" if others else key
             raise StoreUnavailable(
-                f"Redis could not be asked about {key} ({type(error).__name__}: {error}), "
+                f"Redis could not be asked about {about} ({type(error).__name__}: {error}), "
                 f"so nobody knows who holds it. Check the server and the cache alias {self.scope!r}.",
                 key=key.name,
             ) from error
 
+    def _open(self) -> Connections:
+        self._connections = Connections(self._connect().connection_pool)
+        return self._connections
+
+    def _subscribe(self, channel: str) -> PoolSubscription:
+        return PoolSubscription((self._connections or self._open()).pool, channel)
+
     def _send(self, call: Call[Any], meanwhile: Callable[[], object] | None) -> Any:
         """Send it, and once more when the connection broke: an answer that got lost is given again."""
-        connections = self._connections
-        if connections is None:
-            connections = self._connections = Connections(self._connect().connection_pool)
+        connections = self._connections or self._open()
         connection = connections.take()
         try:
             try:
@@ -116,6 +166,47 @@ class RedisStore:
             raise
         finally:
             connections.give(connection)
+
+
+CONFIRMATION = 1.0
+"""Seconds for which one look for the server's confirmation of a subscription blocks."""
+
+
+class PoolSubscription:
+    """A `Subscription` on a connection of its own, made with the settings of a pool."""
+
+    def __init__(self, pool: redis.ConnectionPool, channel: str) -> None:
+        """Raises `Refused` where the user may not subscribe, `Interrupted` when the server cannot be reached."""
+        own: Any = redis.ConnectionPool(
+            connection_class=pool.connection_class, max_connections=1, **pool.connection_kwargs
+        )
+        self._pubsub = redis.client.PubSub(own)
+        try:
+            self._pubsub.subscribe(channel)
+            while self._pubsub.get_message(timeout=CONFIRMATION) is None:
+                pass  # until the server has confirmed: what is published before would be lost
+        except NoPermissionError as error:
+            self.close()
+            raise Refused(str(error)) from error
+        except (RedisError, OSError) as error:
+            self.close()
+            raise Interrupted(str(error)) from error
+
+    def read(self, seconds: float) -> str | None:
+        """The next message, if one comes within so many seconds."""
+        try:
+            message = self._pubsub.get_message(timeout=seconds)
+        except (RedisError, OSError) as error:
+            raise Interrupted(str(error)) from error
+        if message is None:
+            return None
+        if message["type"] != "message":
+            raise Interrupted("the client has connected again by itself")
+        return text(message["data"])
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._pubsub.close()
 
 
 def evaluate(connection: Any, call: Call[Any], meanwhile: Callable[[], object] | None) -> Any:

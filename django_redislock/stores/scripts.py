@@ -15,7 +15,12 @@ class Script:
     sha: str
 
 
-def load(name: str) -> Script:
-    """Read `scripts/<name>.lua`."""
-    source = resources.files(__package__).joinpath("scripts", f"{name}.lua").read_text(encoding="utf-8")
+def read(*path: str) -> str:
+    """The text of a file below `scripts/`."""
+    return resources.files(__package__).joinpath("scripts", *path).read_text(encoding="utf-8")
+
+
+def load(name: str, *parts: str) -> Script:
+    """Read `scripts/<name>.lua`, and before it the parts that it shares with other verbs."""
+    source = "".join([*(read("parts", f"{part}.lua") for part in parts), read(f"{name}.lua")])
     return Script(source=source, sha=hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from ..holder import decode
 from ..keys import bucket_of
 from . import scripts
-from .base import Answer, Held, Taken
+from .base import Answer, Edge, Grant, Held, Taken
 
 if TYPE_CHECKING:
     from ..keys import Key
 
-ACQUIRE, RELEASE, RENEW, INSPECT = map(scripts.load, ("acquire", "release", "renew", "inspect"))
+ACQUIRE = scripts.load("acquire", "grant", "queue")
+RELEASE, LEAVE, FORCE = (scripts.load(verb, "grant") for verb in ("release", "leave", "force"))
+RENEW, INSPECT = map(scripts.load, ("renew", "inspect"))
 
 RELEASE_NOTE_MS = 10_000
 """How long a release is remembered for the case that its reply is lost and the client sends it again: twice
@@ -38,18 +41,39 @@ class Call(NamedTuple, Generic[T]):
 class Names(NamedTuple):
     """The names in Redis of what belongs to one lock; all have the bucket's hash tag, so they share a slot."""
 
+    root: str
     bucket: str
     lock: str
     held: str
     fence: str
+    queue: str
+    waiters: str
+
+    @property
+    def all(self) -> tuple[str, str, str, str, str]:
+        """What a verb needs that may hand the lock over."""
+        return self[2:]
+
+
+def root_of(prefix: str) -> str:
+    """What every name of this package begins with."""
+    return f"{prefix}:redislock" if prefix else "redislock"
 
 
 @lru_cache(maxsize=1024)
 def names_of(prefix: str, name: str) -> Names:
     """The names below a prefix (the cache's `KEY_PREFIX`, or nothing)."""
-    root = f"{prefix}:redislock" if prefix else "redislock"
+    root = root_of(prefix)
     bucket = f"{root}:{{{bucket_of(name)}}}"
-    return Names(bucket=bucket, lock=f"{bucket}:lock:{name}", held=f"{bucket}:held", fence=f"{bucket}:fence")
+    return Names(
+        root=root,
+        bucket=bucket,
+        lock=f"{bucket}:lock:{name}",
+        held=f"{bucket}:held",
+        fence=f"{bucket}:fence",
+        queue=f"{bucket}:queue:{name}",
+        waiters=f"{bucket}:waiters:{name}",
+    )
 
 
 class Verbs:
@@ -58,25 +82,39 @@ class Verbs:
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
 
-    def acquire(self, key: Key, *, token: str, ttl: float, holder: str) -> Call[Taken | Held]:
-        """Take the key, or learn who holds it."""
-        _, lock, held, fence = names_of(self._prefix, key.name)
-        return Call(ACQUIRE, (lock, held, fence), (token, to_ms(ttl), holder, key.name), read_acquire)
+    def acquire(
+        self, key: Key, *, token: str, ttl: float, holder: str, channel: str
+    ) -> Call[Taken | Held | tuple[Edge, ...]]:
+        """Take the key, or learn who holds it and wait in line to be told on the channel."""
+        names = names_of(self._prefix, key.name)
+        return Call(ACQUIRE, names.all, (token, key.name, names.root, to_ms(ttl), holder, channel), read_acquire)
 
     def release(self, key: Key, *, token: str) -> Call[Answer]:
         """Give the key back."""
-        bucket, lock, held, _ = names_of(self._prefix, key.name)
-        note = f"{bucket}:released:{token}"
-        return Call(RELEASE, (lock, held, note), (token, key.name, RELEASE_NOTE_MS), ANSWERS.__getitem__)
+        names = names_of(self._prefix, key.name)
+        # With the name: a token that several keys were acquired for may be released of one after the other.
+        keys = (*names.all, f"{names.bucket}:released:{token}:{key.name}")
+        return Call(RELEASE, keys, (token, key.name, names.root, RELEASE_NOTE_MS), ANSWERS.__getitem__)
+
+    def leave(self, key: Key, *, token: str) -> Call[None]:
+        """Stop waiting."""
+        names = names_of(self._prefix, key.name)
+        return Call(LEAVE, names.all, (token, key.name, names.root), read_nothing)
+
+    def force(self, key: Key) -> Call[bool]:
+        """Take the key from whoever holds it."""
+        names = names_of(self._prefix, key.name)
+        return Call(FORCE, names.all, ("nobody", key.name, names.root), bool)
 
     def renew(self, key: Key, *, token: str, ttl: float) -> Call[Answer]:
         """Keep the key."""
-        _, lock, held, _ = names_of(self._prefix, key.name)
-        return Call(RENEW, (lock, held), (token, to_ms(ttl), key.name), ANSWERS.__getitem__)
+        names = names_of(self._prefix, key.name)
+        return Call(RENEW, (names.lock, names.held), (token, to_ms(ttl), key.name), ANSWERS.__getitem__)
 
     def inspect(self, key: Key) -> Call[Held | None]:
         """Learn who holds the key."""
-        return Call(INSPECT, (names_of(self._prefix, key.name).lock,), (), read_inspect)
+        names = names_of(self._prefix, key.name)
+        return Call(INSPECT, (names.lock, names.queue, names.waiters), (), read_inspect)
 
 
 def to_ms(seconds: float) -> int:
@@ -84,20 +122,55 @@ def to_ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def read_acquire(reply: list[Any]) -> Taken | Held:
-    """`{1, fence}` or `{0, ...}` as `read_held()` takes it."""
-    return Taken(reply[1]) if reply[0] == 1 else read_held(reply[1:])
+def read_acquire(reply: list[Any]) -> Taken | Held | tuple[Edge, ...]:
+    """`{1, fence}`, `{0, ...}` as `read_held()` takes it, or `{2, name, holder, name, holder, ...}`."""
+    kind = reply[0]
+    if kind == 1:
+        return Taken(reply[1])
+    if kind == 0:
+        return read_held(reply[1:])
+    return read_edges(reply)
+
+
+def read_edges(reply: list[Any]) -> tuple[Edge, ...]:
+    """`{2, name, holder, name, holder, ...}`."""
+    edges = zip(reply[1::2], reply[2::2], strict=True)
+    return tuple(Edge(key=text(name), holder=decode(text(who))) for name, who in edges)
 
 
 def read_inspect(reply: list[Any] | None) -> Held | None:
-    """Nothing, or as `read_held()` takes it."""
-    return None if reply is None else read_held(reply)
+    """Nothing, or as `read_held()` takes it, with the number of waiters and since when the first of them waits."""
+    if reply is None:
+        return None
+    return replace(read_held(reply[:5]), waiters=reply[5], first_waits_for=(reply[2] - reply[6]) / 1e6)
 
 
 def read_held(reply: list[Any]) -> Held:
-    """`{fence, since in us, now in us, ttl left in ms, holder}`; the holder is text or, mostly, bytes."""
+    """`{fence, since in us, now in us, ttl left in ms, holder}`."""
     fence, since, now, left, who = reply
-    text = who.decode() if isinstance(who, bytes) else who
     return Held(
-        holder=decode(text), fence=fence, since=since / 1e6, held_for=(now - since) / 1e6, remaining=max(0, left) / 1e3
+        holder=decode(text(who)),
+        fence=fence,
+        since=since / 1e6,
+        held_for=(now - since) / 1e6,
+        remaining=max(0, left) / 1e3,
+        asked=now / 1e6,
     )
+
+
+def read_nothing(reply: Any) -> None:
+    """There is nothing to be told."""
+
+
+def read_grant(message: str) -> tuple[str, Grant | None]:
+    """`token fence granted-in-us`, as it is published on a channel; a token alone is to ask again."""
+    token, *grant = message.split(" ")
+    if not grant:
+        return token, None
+    fence, granted = grant
+    return token, Grant(fence=int(fence), granted=int(granted) / 1e6)
+
+
+def text(reply: Any) -> str:
+    """Replies are bytes, or `str` with `decode_responses=True`."""
+    return reply.decode() if isinstance(reply, bytes) else reply

@@ -10,8 +10,6 @@ from decimal import Decimal
 
 from django.db import IntegrityError
 
-from django_redislock import get_lease
-
 from .models import Account, Transfer
 
 TTL = 30.0
@@ -28,7 +26,7 @@ class Order:
 
     @property
     def accounts(self) -> list[int]:
-        """The keys of both rows, in the one order in which everybody locks and writes them: so nobody deadlocks."""
+        """The keys of both rows, in one order for all who write them: so nobody deadlocks in the database."""
         return sorted((self.source, self.target))
 
 
@@ -45,19 +43,12 @@ Rows = Mapping[int, Account]
 def locked_rows(order: Order, *, wait: float, ttl: float = TTL) -> Iterator[Rows]:
     """Both accounts of an order, locked and fresh, inside a transaction.
 
-    Both locks are held before the transaction begins (`atomic=False` for the first). A process that waited for
-    the second one inside a transaction would deadlock on SQLite, where a transaction that writes locks out all
-    others: it waits for a lock whose holder waits for the database.
+    Both locks are held before the transaction begins, in whatever order they are named.
 
-    Raises what `locked()` raises.
+    Raises what `locked_many()` raises.
     """
-    first, second = order.accounts
-    with (
-        Account.objects.locked(first, wait=wait, ttl=ttl, atomic=False) as one,
-        Account.objects.locked(second, wait=wait, ttl=ttl) as other,
-    ):
-        yield {one.pk: one, other.pk: other}
-        get_lease(one).ensure_held()  # the commit, which comes next, checks the lease of the second only
+    with Account.objects.locked_many(order.accounts, wait=wait, ttl=ttl) as rows:
+        yield {row.pk: row for row in rows}
 
 
 def book(order: Order, rows: Rows) -> Outcome:
@@ -92,7 +83,7 @@ def decided_once(order: Order, decide: Callable[[], Outcome]) -> Outcome:
 def transfer(order: Order, *, wait: float) -> Outcome:
     """Carry an order out, safely beside any number of others.
 
-    Raises what `locked()` raises; then nothing was booked.
+    Raises what `locked_many()` raises; then nothing was booked.
     """
 
     def decide() -> Outcome:

@@ -57,6 +57,10 @@ class Server(ABC):
         if self.demoted:
             shutil.chown(self.directory, self.demoted["user"], self.demoted["group"])
         self.prepare()
+        return self.start_again()
+
+    def start_again(self) -> str:
+        """Start it where it was before; raises `Missing`."""
         with self._log.open("ab") as log:
             # In a session of its own, so that Ctrl-C does not take it away below the tests.
             self._process = subprocess.Popen(
@@ -75,6 +79,12 @@ class Server(ABC):
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+
+    def kill(self) -> None:
+        """Take it away without a word, as a crash does."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
 
     def run(self, *command: str) -> None:
         """Run a tool of the server to its end, as the server's account; raises `Missing` when it fails."""

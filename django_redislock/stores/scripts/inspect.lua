@@ -1,13 +1,18 @@
--- inspect: say who holds the key. The token stays in the store.
+-- inspect: say who holds the key and how many wait for it. The token stays in the store.
 --
--- KEYS     1 lock
--- returns  {fence, since in us, now in us, ttl left in ms, holder}   or   false
-local lock_key = KEYS[1]
+-- KEYS     1 lock   2 queue of the lock   3 waiters of the lock
+-- returns  {fence, since in us, now in us, ttl left in ms, holder, waiters, first waits since in us}   or   false
+local lock_key, queue_key, waiters_key = KEYS[1], KEYS[2], KEYS[3]
 
 local value = redis.call('GET', lock_key)
 if not value then
   return false
 end
 local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
 local _, fence, since, who = string.match(value, '^(%S+) (%d+) (%d+) (.*)$')
-return {tonumber(fence), tonumber(since), time[1] * 1000000 + time[2], redis.call('PTTL', lock_key), who}
+local first = redis.call('LINDEX', queue_key, 0)
+local entry = first and redis.call('HGET', waiters_key, first)
+local first_since = entry and tonumber(string.match(entry, '^%S+ %d+ (%d+) ')) or now
+return {tonumber(fence), tonumber(since), now, redis.call('PTTL', lock_key), who,
+        redis.call('LLEN', queue_key), first_since}

@@ -1,0 +1,179 @@
+"""Several locks at once: all of them or none, or those that are free."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from django.utils.asyncio import async_unsafe
+
+from . import signals
+from .conf import Options
+from .exceptions import LockBusy
+from .guards import NamedLock
+from .handler import DEFAULT_ALIAS, locks
+from .holds import Hold, enter_all, enter_all_again, enter_free
+from .keeping import Entry, Keeper, tell
+from .keylock import KeyLock
+from .lease import Lease
+from .terms import UNSET, MaybeSeconds, Terms, read_terms, refuse_words
+
+logger = logging.getLogger("django_redislock")
+
+
+class Choice(NamedTuple):
+    """Which of the locks are wanted."""
+
+    skips_locked: bool
+    """Only those that are free."""
+    limit: int | None
+    """So many of them at most."""
+
+
+def read_many_terms(
+    call: str,
+    /,
+    *,
+    wait: MaybeSeconds | None = UNSET,
+    nowait: bool = False,
+    ttl: MaybeSeconds = UNSET,
+    alias: str = DEFAULT_ALIAS,
+    skip_locked: bool = False,
+    limit: int | None = None,
+    **unknown: Any,
+) -> tuple[Terms, Choice]:
+    """Check the arguments that every form takes. Raises `TypeError` or `ValueError`."""
+    refuse_words(unknown, call=call)
+    if skip_locked and (nowait or wait is not UNSET):
+        raise TypeError("skip_locked=True takes what is free and never waits: it goes without wait= and nowait=.")
+    if limit is not None:
+        if not skip_locked:
+            raise TypeError("limit= goes with skip_locked=True: without, all are locked.")
+        if isinstance(limit, bool) or not isinstance(limit, int):
+            raise TypeError(f"limit is a whole number, not {limit!r}.")
+        if limit < 1:
+            raise ValueError(f"limit must be 1 or more, not {limit}.")
+    terms = read_terms(wait=wait, nowait=nowait, ttl=ttl, alias=alias)
+    return terms, Choice(skips_locked=skip_locked, limit=limit)
+
+
+def read_list(call: str, values: Iterable[Any], *, of: str) -> list[Any]:
+    """The list that was given. Raises `TypeError` for what is none."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise TypeError(f"{call} takes a list of {of}, not {values!r}.")
+    return list(values)
+
+
+class ManyGuard(Keeper):
+    """Several locks that are acquired together. They are for `with` only: there is no `acquire()` by hand."""
+
+    __slots__ = ("_choice",)
+
+    def __init__(self, terms: Terms, choice: Choice) -> None:
+        super().__init__(terms)
+        self._choice = choice
+
+    def _enter(self, names: Sequence[str]) -> tuple[Entry, list[Hold | None]]:
+        """Acquire what is not held yet, and enter the rest again.
+
+        Gives a hold for each name, in their order; with `skip_locked` none for what is somebody's.
+        """
+        place = locks[self._terms.alias]
+        wanted = [place.lock(name, model=self._model) for name in names]
+        by_key = {lock.key.name: lock for lock in wanted}
+        again = enter_all_again(by_key.values())
+        entered = {hold.lock.key.name for hold in again}
+        rest = [lock for key, lock in by_key.items() if key not in entered]
+        try:
+            again, spare = self._first(again)
+            self._let_go(spare)
+            holds = [*again, *self._acquire(rest, place.options, len(again))]
+        except BaseException:
+            self._let_go(again)
+            raise
+        entry = Entry(holds)
+        self._entries.append(entry)
+        found = {hold.lock.key.name: hold for hold in holds}
+        return entry, [found.get(lock.key.name) for lock in wanted]
+
+    def _first(self, holds: list[Hold]) -> tuple[list[Hold], list[Hold]]:
+        """So many as are wanted, and the others."""
+        limit = self._choice.limit
+        return (holds, []) if limit is None else (holds[:limit], holds[limit:])
+
+    @async_unsafe("A lock that blocks its thread cannot be acquired in an async context: use sync_to_async.")
+    def _acquire(self, rest: list[KeyLock], options: Options, had: int) -> list[Hold]:
+        limit = len(rest) if self._choice.limit is None else min(len(rest), self._choice.limit - had)
+        if not limit:
+            return []
+        ttl = options.ttl if self._terms.ttl is UNSET else self._terms.ttl
+        wait = options.wait if self._terms.wait is UNSET else self._terms.wait
+        if self._choice.skips_locked:
+            holds = enter_free(rest, ttl=ttl, limit=limit)
+        else:
+            try:
+                holds = enter_all(sorted(rest, key=name_of_lock), ttl=ttl, wait=wait)
+            except LockBusy as error:
+                self._send(signals.lock_contended, error=error)
+                raise
+        self._announce(holds)
+        return holds
+
+    def _ensure_all_held(self, entry: Entry) -> None:
+        """Raise `LeaseLost` when one that was entered again ended while the others were waited for."""
+        lost = self._check(entry.holds)
+        if lost is not None:
+            raise lost
+
+    def _let_go(self, holds: Sequence[Hold]) -> None:
+        """Take back an entering in which nothing was done yet."""
+        failure = self._leave(holds)
+        if failure is not None:
+            logger.warning("Known only when it was given back: %s", failure)
+
+
+name_of_lock: Callable[[KeyLock], str] = lambda lock: lock.key.name
+
+
+class NamedLocks(ManyGuard):
+    """The locks on several plain names. `with` gives their leases, in the order asked for.
+
+    They are for `with` only: there is no `acquire()` by hand.
+    """
+
+    __slots__ = ("_plain_names",)
+
+    def __init__(self, names: Sequence[str], terms: Terms, choice: Choice) -> None:
+        for name in names:
+            if not isinstance(name, str) or not name:
+                raise TypeError(f"A lock's name is a string that is not empty, not {name!r}.")
+        super().__init__(terms, choice)
+        self._plain_names = names
+
+    def __repr__(self) -> str:
+        return f"<NamedLocks {', '.join(self._plain_names)}>"
+
+    @property
+    def _model(self) -> None:
+        return None
+
+    @property
+    def _sender(self) -> type:
+        return NamedLock
+
+    def __enter__(self) -> list[Lease]:
+        entry, holds = self._enter(self._plain_names)
+        try:
+            self._ensure_all_held(entry)
+        except BaseException:
+            self._entries.remove(entry)
+            self._let_go(entry.holds)
+            raise
+        return [hold.lease for hold in holds if hold is not None]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        tell(self._finish(self._exited_entry()), error)

@@ -1,0 +1,128 @@
+"""Several row locks at once: acquire all, BEGIN, read the rows afresh, body, COMMIT, release all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
+
+from django.db import connections
+from django.db.models import Model, QuerySet
+
+from .holds import Hold
+from .identity import name_of, shown
+from .keeping import Entry
+from .many import Choice, ManyGuard, read_list, read_many_terms
+from .rowkeeping import RowKeeper, newest_of
+from .terms import Terms
+from .transactions import ensure_visible_end
+
+M = TypeVar("M", bound=Model)
+
+NAMED = 20
+"""So many primary keys that are missing are told."""
+
+
+class RowLocks(RowKeeper, ManyGuard, Generic[M]):
+    """The locks on several rows. `with` gives the rows, read after the locks were acquired.
+
+    They come in the order asked for; a row that was asked for twice comes twice, as the same instance. The locks are
+    for `with` only: there is no `acquire()` by hand.
+    """
+
+    __slots__ = ("_atomic", "_pks", "_queryset", "_target")
+
+    def __init__(self, queryset: QuerySet[M], pks: list[Any], terms: Terms, choice: Choice, *, atomic: bool) -> None:
+        super().__init__(terms, choice)
+        queryset = queryset.all()
+        queryset._for_write = True  # type: ignore[attr-defined]  # as select_for_update() does
+        self._target = queryset.db
+        self._queryset = queryset
+        self._pks = pks
+        self._atomic = atomic
+
+    def __repr__(self) -> str:
+        return f"<RowLocks {self._queryset.model._meta.label} {self._pks!r}>"
+
+    @property
+    def _model(self) -> type[M]:
+        return self._queryset.model
+
+    @property
+    def _using(self) -> str:
+        return self._target
+
+    def __enter__(self) -> list[M]:
+        ensure_visible_end(connections[self._using])
+        asked = list(self._asked())
+        entry, holds = self._enter([name for name, _ in asked])
+        try:
+            self._ensure_all_held(entry)
+            newest = self._begin(entry)
+            locked = {name: (pk, hold) for (name, pk), hold in zip(asked, holds, strict=True) if hold is not None}
+            rows = self._read([pk for pk, _ in locked.values()], newest=newest)
+            missing = [name for name in locked if name not in rows]
+            if missing and not self._choice.skips_locked:
+                raise self._does_not_exist([locked[name][0] for name in missing], rows, locked)
+            self._keep(entry, [locked[name][1] for name in rows if name in locked])
+        except BaseException as error:
+            self._undo(entry, error)
+            raise
+        return [rows[name] for name, _ in asked if name in locked and name in rows]
+
+    def _asked(self) -> Iterator[tuple[str, Any]]:
+        """What is asked for: the name of each lock with its primary key. Raises `DoesNotExist`."""
+        for pk in self._pks:
+            try:
+                yield name_of(self._model, pk), pk
+            except self._model.DoesNotExist:  # type: ignore[attr-defined]  # each model has its own
+                if not self._choice.skips_locked:
+                    raise
+
+    def _read(self, pks: Sequence[Any], *, newest: bool) -> dict[str, M]:
+        """The rows that there are, by the names of their locks; in one query, if the database takes as many values."""
+        queryset = newest_of(self._queryset, self._using) if newest else self._queryset
+        most = connections[self._using].features.max_query_params or len(pks) or 1
+        portion = max(1, most // len(getattr(self._model._meta.pk, "fields", [None])))
+        rows: dict[str, M] = {}
+        for start in range(0, len(pks), portion):
+            for row in queryset.using(self._using).filter(pk__in=pks[start : start + portion]).order_by():
+                rows[name_of(self._model, row.pk)] = row
+        return rows
+
+    def _does_not_exist(self, pks: Sequence[Any], rows: Iterable[str], asked: Iterable[str]) -> Exception:
+        """The error that names what is missing."""
+        label = self._model._meta.label
+        more = f" and {len(pks) - NAMED} more" if len(pks) > NAMED else ""
+        message = (
+            f"No {label} that belongs to the queryset has the primary key {', '.join(map(shown, pks[:NAMED]))}{more}."
+        )
+        others = sorted(set(rows).difference(asked))
+        if others:
+            message += f" The database takes {', '.join(others)} for it: pass primary keys as the rows have them."
+        error: Exception = self._model.DoesNotExist(message)  # type: ignore[attr-defined]  # each model has its own
+        return error
+
+    def _keep(self, entry: Entry, holds: Sequence[Hold]) -> None:
+        """Give back at once what turned out to have no row."""
+        kept = set(map(id, holds))
+        rest = [hold for hold in entry.holds if id(hold) not in kept]
+        if rest:
+            entry.holds = [hold for hold in entry.holds if id(hold) in kept]
+            self._let_go(rest)
+
+
+def select_many(queryset: QuerySet[M], pks: Iterable[Any], /, *, atomic: bool = True, **named: Any) -> RowLocks[M]:
+    """The locks on the rows of a queryset that primary keys name; checks all that it is given."""
+    call = "locked_many()"
+    terms, choice = read_many_terms(call, **named)
+    pks = read_list(call, pks, of="primary keys")
+    for pk in pks:
+        if isinstance(pk, Model):
+            raise TypeError(f"{call} takes primary keys: pass {pk!r}.pk, not the instance.")
+        if pk is None:
+            raise ValueError(f"{call} takes the primary keys of saved rows, not None.")
+    if queryset._fields is not None:  # type: ignore[attr-defined]  # set by values() and values_list()
+        raise TypeError(f"{call} gives model instances: it does not go with values() or values_list().")
+    if queryset.query.is_sliced:
+        raise TypeError(f"{call} does not go with a slice of a queryset: pass a slice of the primary keys.")
+    return RowLocks(queryset, pks, terms, choice, atomic=atomic)

@@ -1,0 +1,86 @@
+"""What the guards of rows do with the database: BEGIN, a read that is new, COMMIT or ROLLBACK before the release."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from types import TracebackType
+from typing import TypeVar
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Model, QuerySet
+from django.db.transaction import Atomic
+
+from .exceptions import RedisLockError
+from .keeping import Entry, Keeper, tell
+from .transactions import pins_snapshot, savepoints_of, users_blocks
+
+logger = logging.getLogger("django_redislock")
+
+M = TypeVar("M", bound=Model)
+
+
+class RowKeeper(Keeper):
+    """The rules for a block in which rows are locked."""
+
+    __slots__ = ()
+
+    _atomic: bool
+
+    @property
+    @abstractmethod
+    def _using(self) -> str:
+        """The database that the rows are written to."""
+
+    def _transactions(self) -> list[BaseDatabaseWrapper]:
+        connection = connections[self._using]
+        return [connection] if users_blocks(connection) else []
+
+    def _begin(self, entry: Entry) -> bool:
+        """Open the transaction; says whether only a locking read is sure to read what is newest."""
+        connection = connections[self._using]
+        joins = bool(users_blocks(connection))
+        if joins:
+            entry.savepoints = savepoints_of(connection)
+        if self._atomic:
+            atomic = Atomic(self._using, savepoint=True, durable=False)
+            atomic.__enter__()
+            entry.atomic = atomic
+        return joins and connection.features.has_select_for_update and pins_snapshot(connection)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        entry = self._exited_entry()
+        lost = self._check(entry.holds)  # nobody commits after the deadline
+        failure = error or lost
+        late: RedisLockError | None = None
+        try:
+            if entry.atomic is not None:
+                entry.atomic.__exit__(type(failure) if failure else None, failure, traceback)
+        finally:
+            undone = entry.atomic is not None and failure is not None
+            late = self._leave(entry.holds) if undone else self._finish(entry)
+        if late is not None and failure is None and entry.atomic is not None:
+            # Raised, this would read as "rolled back", and a caller who tries again would do it twice.
+            logger.warning("Known only after the commit: %s", late)
+        else:
+            tell(lost or late, error)
+
+    def _undo(self, entry: Entry, error: BaseException | None) -> None:
+        """Take back an entering in which nothing was done yet."""
+        self._entries.remove(entry)
+        try:
+            if entry.atomic is not None:
+                entry.atomic.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
+        finally:
+            failure = self._leave(entry.holds)
+            if failure is not None:
+                logger.warning("Known only when it was given back: %s", failure)
+
+
+def newest_of(queryset: QuerySet[M], using: str) -> QuerySet[M]:
+    """A locking read of the row alone, without what `select_related()` joins where the database can."""
+    of = ("self",) if connections[using].features.has_select_for_update_of else ()
+    return queryset.select_for_update(of=of)

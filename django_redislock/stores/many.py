@@ -1,0 +1,67 @@
+"""What to send for several keys at once, and how to read the answer: as `verbs`, without I/O."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from . import scripts
+from .base import Answer, Blocked, Edge, TakenMany, Way
+from .verbs import RELEASE_NOTE_MS, Call, names_of, read_edges, read_held, read_nothing, root_of, text, to_ms
+
+if TYPE_CHECKING:
+    from ..keys import Key
+
+ACQUIRE_MANY = scripts.load("acquire_many", "grant", "queue", "several")
+RELEASE_MANY, LEAVE_MANY = (scripts.load(verb, "grant", "several") for verb in ("release_many", "leave_many"))
+
+ANSWERS = {"1": Answer.DONE, "0": Answer.GONE, "2": Answer.ANOTHERS}
+NO_NAME = ""
+"""In the place where the verbs for one key have its name."""
+
+
+class ManyVerbs:
+    """The calls for several locks below one prefix. Redis finds them in one server only, not in a cluster."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._root = root_of(prefix)
+
+    def acquire(
+        self, keys: Sequence[Key], *, token: str, ttl: float, holder: str, way: Way, limit: int, channel: str
+    ) -> Call[TakenMany | Blocked | tuple[Edge, ...]]:
+        """Take the keys, or learn who holds which."""
+        args = (token, NO_NAME, self._root, to_ms(ttl), holder, channel, way.value, limit)
+        return Call(ACQUIRE_MANY, self._locks(keys), args, partial(read_acquire_many, keys))
+
+    def leave(self, keys: Sequence[Key], *, token: str) -> Call[None]:
+        """Stop waiting."""
+        return Call(LEAVE_MANY, self._locks(keys), (token, NO_NAME, self._root), read_nothing)
+
+    def release(self, keys: Sequence[Key], *, token: str) -> Call[list[Answer]]:
+        """Give the keys back."""
+        names = "\n".join(key.name for key in keys)
+        note = f"{names_of(self._prefix, keys[0].name).bucket}:released:{token}:{zlib.crc32(names.encode())}"
+        args = (token, NO_NAME, self._root, RELEASE_NOTE_MS)
+        return Call(RELEASE_MANY, (*self._locks(keys), note), args, read_release_many)
+
+    def _locks(self, keys: Sequence[Key]) -> tuple[str, ...]:
+        return tuple(names_of(self._prefix, key.name).lock for key in keys)
+
+
+def read_acquire_many(keys: Sequence[Key], reply: list[Any]) -> TakenMany | Blocked | tuple[Edge, ...]:
+    """`{1, fence, ...}`, `{0, index, ...}` with six for each key that is somebody's, or as `read_edges()` takes it."""
+    kind = reply[0]
+    if kind == 1:
+        return TakenMany(tuple(reply[1:]))
+    if kind == 0:
+        parts = [reply[start : start + 6] for start in range(1, len(reply), 6)]
+        return Blocked(tuple((keys[part[0] - 1], read_held(part[1:])) for part in parts))
+    return read_edges(reply)
+
+
+def read_release_many(reply: Any) -> list[Answer]:
+    """One character for each key."""
+    return [ANSWERS[character] for character in text(reply)]

@@ -1,0 +1,178 @@
+"""Waking those who wait: one connection of a process, subscribed to a channel of its own, for all its waiters.
+
+A thread listens on it from the first contention until shortly after the last. It sends nothing, and asks nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from .. import clock
+from .base import Grant
+from .verbs import read_grant
+
+logger = logging.getLogger("django_redislock")
+
+SLICE = 1.0
+"""Seconds for which the thread blocks at most, shorter than any sensible `socket_timeout`."""
+IDLE = 5.0
+"""Seconds after the last waiter for which the connection is kept."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
+"""Seconds between two attempts to connect again."""
+MOMENT = 1.0
+"""Seconds for which the first waiter waits for the subscription, before it goes on without: by asking again."""
+
+
+class Refused(Exception):
+    """The server does not let this user subscribe."""
+
+
+class Interrupted(Exception):
+    """The connection broke."""
+
+
+class Subscription(Protocol):
+    """A connection that is subscribed. Both raise `Interrupted`."""
+
+    def read(self, seconds: float) -> str | None:
+        """The next message, if one comes within so many seconds."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+class WaitersEar:
+    """An `Ear` of this process."""
+
+    __slots__ = ("_heard", "_token", "_wakeups")
+
+    def __init__(self, wakeups: Wakeups, token: str) -> None:
+        self._wakeups = wakeups
+        self._token = token
+        self._heard: queue.SimpleQueue[Grant | None] = queue.SimpleQueue()
+
+    @property
+    def channel(self) -> str:
+        """The channel of this process, while it is subscribed."""
+        return self._wakeups.channel
+
+    def tell(self, grant: Grant | None) -> None:
+        """Wake the waiter: with its grant, or to ask again."""
+        self._heard.put(grant)
+
+    def listen(self, seconds: float) -> Grant | None:
+        """Wait so long at most; nothing heard means that it is time to ask again."""
+        return clock.receive(self._heard, seconds)
+
+    def close(self) -> None:
+        """Hear no more."""
+        self._wakeups.forget(self._token)
+
+
+class Wakeups:
+    """The wake-up connection of this process to one server."""
+
+    def __init__(self, subscribe: Callable[[str], Subscription], *, prefix: str) -> None:
+        self._subscribe = subscribe
+        self._prefix = prefix
+        self._start_over()
+
+    def _start_over(self) -> None:
+        """As in a process that has just been forked: whatever the parent had is the parent's."""
+        self._pid = os.getpid()
+        word = "_".join(self._prefix.split())  # the scripts find its end by the space after it
+        self._channel = f"{word}:wake:{os.urandom(8).hex()}"
+        self._guard = threading.Lock()
+        self._ears: dict[str, WaitersEar] = {}
+        self._ready = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._refused = False
+
+    @property
+    def channel(self) -> str:
+        """What this process is subscribed to now, if it is."""
+        is_on = self._ready.is_set() and not self._refused and self._pid == os.getpid()
+        return self._channel if is_on else ""
+
+    def ear(self, token: str, *, within: float | None = None) -> WaitersEar:
+        """As `Store.ear()`. The first one connects, and waits for that a moment."""
+        if self._pid != os.getpid():
+            self._start_over()
+        with self._guard:
+            ear = self._ears[token] = WaitersEar(self, token)
+            if self._thread is None and not self._refused:
+                self._thread = threading.Thread(target=self._run, name="redislock-wakeups", daemon=True)
+                self._thread.start()
+        try:
+            self._ready.wait(MOMENT if within is None else min(MOMENT, max(0.0, within)))
+        except BaseException:
+            self.forget(token)
+            raise
+        return ear
+
+    def forget(self, token: str) -> None:
+        """Nobody listens for this token any more."""
+        self._ears.pop(token, None)
+
+    def _run(self) -> None:
+        """Listen, and connect again when the connection breaks while somebody waits."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                self._listen(self._subscribe(self._channel))
+                return
+            except Refused as error:
+                self._give_up(error)
+                return
+            except Interrupted as error:
+                pause = FIRST_PAUSE if self._ready.is_set() else min(LONGEST_PAUSE, pause * 2)
+                self._ready.clear()
+                logger.debug("The wake-up connection broke: %s", error)
+                if self._retire():
+                    return
+                clock.sleep(pause)
+
+    def _listen(self, subscription: Subscription) -> None:
+        """Pass on what is heard until nobody waits any more. Raises `Interrupted`."""
+        try:
+            self._ready.set()
+            self._wake_all()  # what was published in the meantime is lost: they have to ask
+            last_used = clock.now()
+            while self._ears or clock.now() - last_used < IDLE or not self._retire():
+                last_used = clock.now() if self._ears else last_used
+                message = subscription.read(SLICE)
+                if message:
+                    self._dispatch(message)
+        finally:
+            subscription.close()
+
+    def _give_up(self, error: Refused) -> None:
+        """Without subscription everybody has to ask again and again."""
+        logger.warning("The Redis user may not subscribe, so who waits for a lock has to ask again: %s", error)
+        self._refused = True
+        self._ready.set()
+        self._wake_all()
+
+    def _retire(self) -> bool:
+        """End the thread unless somebody has come in the meantime."""
+        with self._guard:
+            if self._ears:
+                return False
+            self._thread = None
+            self._ready.clear()
+            return True
+
+    def _dispatch(self, message: str) -> None:
+        token, grant = read_grant(message)
+        ear = self._ears.get(token)
+        if ear is not None:  # else it has left, and given up what it was granted
+            ear.tell(grant)
+
+    def _wake_all(self) -> None:
+        for ear in list(self._ears.values()):
+            ear.tell(None)
