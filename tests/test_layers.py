@@ -31,6 +31,7 @@ LAYERS = {
     "semantics": {"keylock", "holds", "manylock", "waiting"},
     "facade": {
         "conf",
+        "forcing",
         "functions",
         "guards",
         "handler",

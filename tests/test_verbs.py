@@ -50,7 +50,7 @@ every_verb = pytest.mark.parametrize("verb", list(calls()))
         ("release", (*SHARED, "released:t:bank.Account:42"), ("t", KEY.name, ROOT, RELEASE_NOTE_MS)),
         ("leave", SHARED, ("t", KEY.name, ROOT)),
         ("force", SHARED, ("nobody", KEY.name, ROOT)),
-        ("renew", ("lock:bank.Account:42", "held"), ("t", 60_000, KEY.name)),
+        ("renew", ("lock:bank.Account:42", "held", "released:t:bank.Account:42"), ("t", 60_000, KEY.name)),
         ("inspect", ("lock:bank.Account:42", "queue:bank.Account:42", "waiters:bank.Account:42"), ()),
     ],
 )
@@ -131,9 +131,14 @@ def test_there_is_nothing_to_be_read_when_one_leaves():
     assert calls()["leave"].read(1) is None
 
 
-@pytest.mark.parametrize(("reply", "taken"), [(1, True), (0, False)])
-def test_whether_a_key_was_taken_away_is_read(reply, taken):
-    assert calls()["force"].read(reply) is taken
+def test_who_was_forced_out_is_read():
+    held = calls()["force"].read([7, TAKEN_AT, TAKEN_AT, 5_000, WHO])
+    assert isinstance(held, Held)
+    assert (held.holder, held.fence, held.remaining) == (SOMEBODY, 7, 5)
+
+
+def test_that_nobody_was_forced_out_is_read():
+    assert calls()["force"].read(None) is None
 
 
 @pytest.mark.parametrize("left", [0, -1, -2])
