@@ -34,7 +34,8 @@ class ManyVerbs:
     ) -> Call[TakenMany | Blocked | tuple[Edge, ...]]:
         """Take the keys, or learn who holds which."""
         args = (token, NO_NAME, self._root, to_ms(ttl), holder, channel, way.value, limit)
-        return Call(ACQUIRE_MANY, self._locks(keys), args, partial(read_acquire_many, keys))
+        read = partial(read_acquire_many, keys)
+        return Call(ACQUIRE_MANY, self._locks(keys), args, read, lambda: self.leave(keys, token=token))
 
     def leave(self, keys: Sequence[Key], *, token: str) -> Call[None]:
         """Stop waiting."""

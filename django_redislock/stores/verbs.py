@@ -36,6 +36,8 @@ class Call(NamedTuple, Generic[T]):
     keys: tuple[str, ...]
     args: tuple[str | int, ...]
     read: Callable[[Any], T]
+    undo: Callable[[], Call[None]] | None = None
+    """Makes the call that takes this one back when its answer never comes, whether it was carried out or not."""
 
 
 class Names(NamedTuple):
@@ -87,7 +89,8 @@ class Verbs:
     ) -> Call[Taken | Held | tuple[Edge, ...]]:
         """Take the key, or learn who holds it and wait in line to be told on the channel."""
         names = names_of(self._prefix, key.name)
-        return Call(ACQUIRE, names.all, (token, key.name, names.root, to_ms(ttl), holder, channel), read_acquire)
+        args = (token, key.name, names.root, to_ms(ttl), holder, channel)
+        return Call(ACQUIRE, names.all, args, read_acquire, lambda: self.leave(key, token=token))
 
     def release(self, key: Key, *, token: str) -> Call[Answer]:
         """Give the key back."""
