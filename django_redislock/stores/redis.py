@@ -160,7 +160,7 @@ class RedisStore:
     def _send(self, call: Call[Any], meanwhile: Callable[[], object] | None) -> Any:
         """Send it, and once more when the connection broke: an answer that got lost is given again.
 
-        When no answer came it is taken back: the server may have carried it out, or may do so yet.
+        When no answer came, what settles it follows: the server may have carried it out, or may do so yet.
         """
         connections = self._connections or self._open()
         connection = connections.take()
@@ -176,8 +176,8 @@ class RedisStore:
                 asked = True
                 return evaluate(connection, call, meanwhile)
         except BaseException as error:
-            if asked and call.undo is not None:
-                self._take_back(connection, call.undo(), is_broken=isinstance(error, ConnectionError | OSError))
+            if asked and call.settle is not None:
+                self._settle(connection, call.settle(), is_broken=isinstance(error, ConnectionError | OSError))
             # An answer that comes late must not be read as that to the next question; and what refuses to answer may
             # not be the master any more, so that the name has to be looked up again.
             connection.disconnect()
@@ -185,7 +185,7 @@ class RedisStore:
         finally:
             connections.give(connection)
 
-    def _take_back(self, connection: Any, call: Call[None], *, is_broken: bool) -> None:
+    def _settle(self, connection: Any, call: Call[None], *, is_broken: bool) -> None:
         """Send it behind the question, which it cannot overtake there, and wait for no answer.
 
         On another connection where that one broke.
@@ -195,7 +195,7 @@ class RedisStore:
                 connection.disconnect()
             connection.send_command("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)
         except (RedisError, OSError) as error:
-            logger.warning("Not answered, and could not be taken back, so it ends with its ttl: %s", self._hush(error))
+            logger.warning("Not answered, so what may be taken ends with its ttl: %s", self._hush(error))
 
 
 def secrets_of(pool: redis.ConnectionPool) -> list[str]:

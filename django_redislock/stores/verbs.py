@@ -36,8 +36,8 @@ class Call(NamedTuple, Generic[T]):
     keys: tuple[str, ...]
     args: tuple[str | int, ...]
     read: Callable[[Any], T]
-    undo: Callable[[], Call[None]] | None = None
-    """Makes the call that takes this one back when its answer never comes, whether it was carried out or not."""
+    settle: Callable[[], Call[None]] | None = None
+    """Makes the call that follows when no answer comes, so that nothing stays taken, carried out or not."""
 
 
 class Names(NamedTuple):
@@ -97,12 +97,14 @@ class Verbs:
         names = names_of(self._prefix, key.name)
         # With the name: a token that several keys were acquired for may be released of one after the other.
         keys = (*names.all, f"{names.bucket}:released:{token}:{key.name}")
-        return Call(RELEASE, keys, (token, key.name, names.root, RELEASE_NOTE_MS), ANSWERS.__getitem__)
+        args = (token, key.name, names.root, RELEASE_NOTE_MS)
+        return Call(RELEASE, keys, args, ANSWERS.__getitem__, lambda: self.leave(key, token=token))
 
     def leave(self, key: Key, *, token: str) -> Call[None]:
         """Stop waiting."""
         names = names_of(self._prefix, key.name)
-        return Call(LEAVE, names.all, (token, key.name, names.root), read_nothing)
+        args = (token, key.name, names.root)
+        return Call(LEAVE, names.all, args, read_nothing, lambda: self.leave(key, token=token))
 
     def force(self, key: Key) -> Call[bool]:
         """Take the key from whoever holds it."""
