@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
-from redis.exceptions import ConnectionError, NoPermissionError, NoScriptError, RedisError, ResponseError
+from redis.exceptions import ConnectionError, NoPermissionError, NoScriptError, RedisError
 
 from ..exceptions import StoreUnavailable
+from .discretion import hush
 from .many import ManyVerbs
 from .verbs import Call, Verbs, root_of, text
 from .wakeups import Interrupted, Refused, Wakeups
@@ -18,6 +20,8 @@ from .wakeups import Interrupted, Refused, Wakeups
 if TYPE_CHECKING:
     from ..keys import Key
     from .base import Answer, Blocked, Ear, Edge, Held, Taken, TakenMany, Way
+
+logger = logging.getLogger("django_redislock")
 
 T = TypeVar("T")
 
@@ -137,7 +141,7 @@ class RedisStore:
         except (RedisError, OSError) as error:
             about = f"{key} and {len(others)} more" if others else key
             raise StoreUnavailable(
-                f"Redis could not be asked about {about} ({type(error).__name__}: {error}), "
+                f"Redis could not be asked about {about} ({type(error).__name__}: {self._hush(error)}), "
                 f"so nobody knows who holds it. Check the server and the cache alias {self.scope!r}.",
                 key=key.name,
             ) from error
@@ -149,23 +153,56 @@ class RedisStore:
     def _subscribe(self, channel: str) -> PoolSubscription:
         return PoolSubscription((self._connections or self._open()).pool, channel)
 
+    def _hush(self, error: BaseException) -> BaseException:
+        """The client's error without the password."""
+        return hush(error, secrets_of(self._connections.pool) if self._connections is not None else ())
+
     def _send(self, call: Call[Any], meanwhile: Callable[[], object] | None) -> Any:
-        """Send it, and once more when the connection broke: an answer that got lost is given again."""
+        """Send it, and once more when the connection broke: an answer that got lost is given again.
+
+        When no answer came, what settles it follows: the server may have carried it out, or may do so yet.
+        """
         connections = self._connections or self._open()
         connection = connections.take()
+        asked = False
         try:
             try:
+                connection.connect()
+                asked = True
                 return evaluate(connection, call, meanwhile)
             except (ConnectionError, OSError):
                 connection.disconnect()
+                connection.connect()
+                asked = True
                 return evaluate(connection, call, meanwhile)
-        except ResponseError:
-            raise  # the server has answered: nothing is left to be read
-        except BaseException:
-            connection.disconnect()  # an answer that comes late must not be read as that to the next question
+        except BaseException as error:
+            if asked and call.settle is not None:
+                self._settle(connection, call.settle(), is_broken=isinstance(error, ConnectionError | OSError))
+            # An answer that comes late must not be read as that to the next question; and what refuses to answer may
+            # not be the master any more, so that the name has to be looked up again.
+            connection.disconnect()
             raise
         finally:
             connections.give(connection)
+
+    def _settle(self, connection: Any, call: Call[None], *, is_broken: bool) -> None:
+        """Send it behind the question, which it cannot overtake there, and wait for no answer.
+
+        On another connection where that one broke.
+        """
+        try:
+            if is_broken:
+                connection.disconnect()
+            connection.send_command("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)
+        except (RedisError, OSError) as error:
+            logger.warning("Not answered, so what may be taken ends with its ttl: %s", self._hush(error))
+
+
+def secrets_of(pool: redis.ConnectionPool) -> list[str]:
+    """What a client of this pool knows and must not tell."""
+    known = pool.connection_kwargs
+    given = (known.get("password"), getattr(known.get("credential_provider"), "password", None))
+    return [secret for secret in given if isinstance(secret, str) and secret]
 
 
 CONFIRMATION = 1.0
@@ -181,6 +218,7 @@ class PoolSubscription:
             connection_class=pool.connection_class, max_connections=1, **pool.connection_kwargs
         )
         self._pubsub = redis.client.PubSub(own)
+        self._secrets = secrets_of(pool)
         try:
             self._pubsub.subscribe(channel)
             while self._pubsub.get_message(timeout=CONFIRMATION) is None:
@@ -190,14 +228,14 @@ class PoolSubscription:
             raise Refused(str(error)) from error
         except (RedisError, OSError) as error:
             self.close()
-            raise Interrupted(str(error)) from error
+            raise Interrupted(str(hush(error, self._secrets))) from error
 
     def read(self, seconds: float) -> str | None:
         """The next message, if one comes within so many seconds."""
         try:
             message = self._pubsub.get_message(timeout=seconds)
         except (RedisError, OSError) as error:
-            raise Interrupted(str(error)) from error
+            raise Interrupted(str(hush(error, self._secrets))) from error
         if message is None:
             return None
         if message["type"] != "message":
@@ -210,13 +248,16 @@ class PoolSubscription:
 
 
 def evaluate(connection: Any, call: Call[Any], meanwhile: Callable[[], object] | None) -> Any:
-    """One round trip; two when the server does not know the script yet. The time on the way is not lost."""
-    script, keys, args, _ = call
+    """One round trip; two when the server does not know the script yet. The time on the way is not lost.
+
+    The connection stays open whatever happens, for more to be said on it.
+    """
+    script, keys, args = call[:3]
     connection.send_command("EVALSHA", script.sha, len(keys), *keys, *args)
     if meanwhile is not None:
         meanwhile()
     try:
-        return connection.read_response()
+        return connection.read_response(disconnect_on_error=False)
     except NoScriptError:
         connection.send_command("EVAL", script.source, len(keys), *keys, *args)
-        return connection.read_response()
+        return connection.read_response(disconnect_on_error=False)
