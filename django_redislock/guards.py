@@ -18,9 +18,10 @@ from .holder import Holder
 from .holds import Flow, Hold, current_flow, enter, enter_again
 from .keeping import Entry, Keeper, tell
 from .keylock import KeyLock, not_held
+from .keys import Key
 from .lease import Lease
 from .seconds import read_wait
-from .stores.base import Answer
+from .stores.base import Answer, Held
 from .terms import UNSET, MaybeSeconds, Terms, Unset
 
 Wait = float | Literal[Unset.UNSET] | None
@@ -44,6 +45,19 @@ class LockInfo:
     """How many wait for it."""
     first_waits_for: float
     """Seconds for which the first of them has waited; 0 when nobody waits."""
+
+
+def info_of(key: Key, held: Held) -> LockInfo:
+    """What the store says of a holder, for people."""
+    return LockInfo(
+        key=key.name,
+        holder=held.holder,
+        since=datetime.fromtimestamp(held.since, UTC),
+        remaining=held.remaining,
+        fence=held.fence,
+        waiters=held.waiters,
+        first_waits_for=held.first_waits_for,
+    )
 
 
 class Guard(Keeper):
@@ -80,18 +94,7 @@ class Guard(Keeper):
         """Who holds the lock now, or `None`. Raises `StoreUnavailable` when Redis cannot be asked."""
         lock = locks[self._terms.alias].lock(self._name(), model=self._model)
         held = lock.store.inspect(lock.key)
-        if held is None:
-            return None
-        since = datetime.fromtimestamp(held.since, UTC)
-        return LockInfo(
-            key=lock.key.name,
-            holder=held.holder,
-            since=since,
-            remaining=held.remaining,
-            fence=held.fence,
-            waiters=held.waiters,
-            first_waits_for=held.first_waits_for,
-        )
+        return None if held is None else info_of(lock.key, held)
 
     def _enter(self, name: str, *, wait: Wait = UNSET, meanwhile: Callable[[], object] | None = None) -> Entry:
         """Acquire or enter again; `wait` overrides the terms, which override the setting.

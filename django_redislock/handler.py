@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache, partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,8 @@ class Locks:
         prefix = cache_of(options).key_prefix
         store = RedisStore(partial(client_of, options), scope=options.cache, prefix=prefix)
         self.close = store.close
-        self._lock = lru_cache(maxsize=1024)(lambda kept: KeyLock(store, Key(kept)))
+        self.kept: Callable[[str], KeyLock] = lru_cache(maxsize=1024)(lambda kept: KeyLock(store, Key(kept)))
+        """The lock that is kept under this very name, whatever `KEY_FUNCTION` would make of it."""
 
     def lock(self, name: str, *, model: type[Model] | None) -> KeyLock:
         """The lock on a row (of that model) or on a plain name, kept under the name that `KEY_FUNCTION` gives.
@@ -42,11 +44,11 @@ class Locks:
         """
         function = self.options.key_function
         if function is None:
-            return self._lock(name)
+            return self.kept(name)
         kept = function(name, model=model)
         if not isinstance(kept, str) or not kept:
             raise InvalidLockSettings(f"KEY_FUNCTION must give a name that is not empty for {name!r}, not {kept!r}.")
-        return self._lock(kept)
+        return self.kept(kept)
 
 
 def cache_of(options: Options) -> Any:

@@ -123,6 +123,7 @@ def deadlock(key: Key, edges: tuple[Edge, ...]) -> Deadlock:
 NOT_HELD = {
     Answer.GONE: "the lease ended before, and nobody holds it now",
     Answer.ANOTHERS: "the lease ended before, and another holds it now",
+    Answer.FORCED: "it was released by force",
 }
 
 

@@ -16,5 +16,8 @@ lock_released = Signal()
 lock_lost = Signal()
 """A lease turned out to have ended before its holder gave it back. Arguments: `lease`."""
 
+lock_forced = Signal()
+"""A lock was taken away from its holder by force. Arguments: `info`, the `LockInfo` of who held it."""
+
 lock_contended = Signal()
 """A lock was refused because another holds it. Arguments: `error`, the `LockBusy` that is raised."""

@@ -32,6 +32,7 @@ LAYERS = {
     "semantics": {"keylock", "holds", "manylock", "waiting"},
     "facade": {
         "conf",
+        "forcing",
         "functions",
         "guards",
         "handler",

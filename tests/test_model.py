@@ -66,6 +66,8 @@ class Row:
     seen: int = 0
     """How many there were when the fence was looked at."""
     ends: float = 0
+    forced: dict[str, float] = field(default_factory=dict)
+    """The tokens that it was taken from by force, and how long the store knows that."""
     queue: list[Person] = field(default_factory=list)
     queue_ends: float = 0
 
@@ -223,9 +225,11 @@ class Protocol(RuleBasedStateMachine):
 
     def expected(self, key: Key, token: str) -> Answer:
         row = self.rows[key]
-        if row.owner is None:
-            return Answer.GONE
-        return Answer.DONE if row.token == token else Answer.ANOTHERS
+        if row.owner is not None and row.token == token:
+            return Answer.DONE
+        if row.forced.get(token, 0) > self.now:
+            return Answer.FORCED
+        return Answer.GONE if row.owner is None else Answer.ANOTHERS
 
     @precondition(lambda self: self.anybody(lambda person: person.believes))
     @rule(number=numbers, key=keys, again=twice)
@@ -256,9 +260,11 @@ class Protocol(RuleBasedStateMachine):
     @precondition(lambda self: any(row.owner for row in self.rows.values()))
     @rule(key=keys)
     def force(self, key: Key) -> None:
-        is_held = self.rows[key].owner is not None
-        assert self.store.force(key) is is_held
-        if is_held:
+        row = self.rows[key]
+        held = self.store.force(key)
+        assert (held.holder.doing if held else None) == (row.owner.name if row.owner else None)
+        if row.owner:
+            row.forced[row.token] = row.ends
             self.hand_over(key)
 
     @precondition(lambda self: any(row.owner for row in self.rows.values()))

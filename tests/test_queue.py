@@ -195,18 +195,18 @@ def test_a_grant_that_is_found_by_asking_lasts_for_a_ttl_from_then(line):
 
 def test_force_hands_over_to_the_first(line):
     line.queue("a", "b", "c")
-    assert line.store.force(KEY) is True
-    assert (line.owner(), len(line.heard("b")), line.release("a")) == ("b", 1, Answer.ANOTHERS)
+    assert line.store.force(KEY).holder.doing == "a"
+    assert (line.owner(), len(line.heard("b")), line.release("a")) == ("b", 1, Answer.FORCED)
 
 
 def test_force_frees_what_nobody_waits_for(line):
     line.queue("a")
-    assert line.store.force(KEY) is True
-    assert (line.owner(), line.left(), line.release("a")) == (None, set(), Answer.GONE)
+    assert line.store.force(KEY).holder.doing == "a"
+    assert (line.owner(), line.left(), line.release("a")) == (None, set(), Answer.FORCED)
 
 
 def test_force_says_when_nobody_held_the_key(line):
-    assert line.store.force(KEY) is False
+    assert line.store.force(KEY) is None
     assert line.left() == set()
 
 

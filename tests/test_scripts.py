@@ -86,7 +86,7 @@ def release(server: Any, token: str = "ours") -> Any:
 
 
 def renew(server: Any, token: str = "ours", ttl: int = 2 * TTL) -> Any:
-    return run(server, "renew", f"{LOCK} held", token, ttl, "shelf")
+    return run(server, "renew", f"{LOCK} held note-{token}", token, ttl, "shelf")
 
 
 # Files
@@ -126,15 +126,15 @@ def test_every_parameter_is_bound_to_a_name_once(path):
 
 
 @every_script_for_one
-def test_only_keys_that_were_passed_are_touched_and_those_that_tell_what_a_flow_waits_for(name):
+def test_only_keys_that_were_passed_are_touched_and_those_of_whoever_holds_the_lock(name):
     source = source_of(name)
     bound = re.findall(r"^local ([\w, ]+) = KEYS", source, re.MULTILINE)
     passed = {key for names in bound for key in names.split(", ")}
     touched = set(re.findall(r"redis\.call\('(?!TIME|PUBLISH)\w+', ([^,)]+)", source))
-    found_by_the_deadlock_check = {"edge_key", "root .. ':flow:' .. flow_of(token"}
+    found_in_the_store = {"edge_key", "root .. ':flow:' .. flow_of(token", "note_key"}
     flows = {key for key in touched if key.startswith("root .. ':flow:' .. flow")}
     assert touched & passed
-    assert touched - passed - flows <= found_by_the_deadlock_check
+    assert touched - passed - flows <= found_in_the_store
 
 
 @every_script

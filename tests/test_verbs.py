@@ -49,8 +49,7 @@ every_verb = pytest.mark.parametrize("verb", list(calls()))
         ("acquire", SHARED, ("t", KEY.name, ROOT, 30_000, WHO, "c")),
         ("release", (*SHARED, "released:t:bank.Account:42"), ("t", KEY.name, ROOT, RELEASE_NOTE_MS)),
         ("leave", SHARED, ("t", KEY.name, ROOT)),
-        ("force", SHARED, ("nobody", KEY.name, ROOT)),
-        ("renew", ("lock:bank.Account:42", "held"), ("t", 60_000, KEY.name)),
+        ("renew", ("lock:bank.Account:42", "held", "released:t:bank.Account:42"), ("t", 60_000, KEY.name)),
         ("inspect", ("lock:bank.Account:42", "queue:bank.Account:42", "waiters:bank.Account:42"), ()),
     ],
 )
@@ -131,9 +130,22 @@ def test_there_is_nothing_to_be_read_when_one_leaves():
     assert calls()["leave"].read(1) is None
 
 
-@pytest.mark.parametrize(("reply", "taken"), [(1, True), (0, False)])
-def test_whether_a_key_was_taken_away_is_read(reply, taken):
-    assert calls()["force"].read(reply) is taken
+def test_each_question_of_force_has_a_note_of_its_own():
+    first, second = calls()["force"], calls()["force"]
+    names = (*SHARED, f"released:{first.args[0]}:{KEY.name}")
+    assert first.keys == tuple(f"redislock:{{60}}:{name}" for name in names)
+    assert first.args[1:] == (KEY.name, "redislock", RELEASE_NOTE_MS)
+    assert first.args[0] != second.args[0]
+
+
+def test_who_was_forced_out_is_read():
+    held = calls()["force"].read([7, TAKEN_AT, TAKEN_AT, 5_000, WHO])
+    assert isinstance(held, Held)
+    assert (held.holder, held.fence, held.remaining) == (SOMEBODY, 7, 5)
+
+
+def test_that_nobody_was_forced_out_is_read():
+    assert calls()["force"].read(None) is None
 
 
 @pytest.mark.parametrize("left", [0, -1, -2])

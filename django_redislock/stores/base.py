@@ -117,6 +117,8 @@ class Answer(Enum):
     """Nobody holds the key: the lease had ended before."""
     ANOTHERS = "another's"
     """Somebody else holds the key: the lease had ended before."""
+    FORCED = "forced"
+    """The key was taken away by force."""
 
 
 class Store(Protocol):
@@ -165,8 +167,8 @@ class Store(Protocol):
     def ear(self, token: str, *, within: float | None = None) -> Ear:
         """An ear for a waiter, which has so many seconds left."""
 
-    def force(self, key: Key) -> bool:
-        """Take the key from whoever holds it and hand it over; says whether anyone did."""
+    def force(self, key: Key) -> Held | None:
+        """Take the key from whoever holds it and hand it over; says who did, and that one is told `Answer.FORCED`."""
 
     def release(self, key: Key, *, token: str) -> Answer:
         """Give the key back if `token` holds it."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ACQUIRE_MANY = scripts.load("acquire_many", "grant", "queue", "several")
 RELEASE_MANY, LEAVE_MANY = (scripts.load(verb, "grant", "several") for verb in ("release_many", "leave_many"))
 
-ANSWERS = {"1": Answer.DONE, "0": Answer.GONE, "2": Answer.ANOTHERS}
+ANSWERS = {"1": Answer.DONE, "0": Answer.GONE, "2": Answer.ANOTHERS, "3": Answer.FORCED}
 NO_NAME = ""
 """In the place where the verbs for one key have its name."""
 

@@ -119,8 +119,8 @@ class RedisStore:
         """An ear for a waiter, which has so many seconds left."""
         return self._wakeups.ear(token, within=within)
 
-    def force(self, key: Key) -> bool:
-        """Take the key from whoever holds it and hand it over; says whether anyone did."""
+    def force(self, key: Key) -> Held | None:
+        """Take the key from whoever holds it and hand it over; says who did."""
         return self._run(self._verbs.force(key), key)
 
     def release(self, key: Key, *, token: str) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -23,7 +24,7 @@ RELEASE_NOTE_MS = 10_000
 """How long a release is remembered for the case that its reply is lost and the client sends it again: twice
 redis-py's default `socket_timeout`."""
 
-ANSWERS = {1: Answer.DONE, 0: Answer.GONE, -1: Answer.ANOTHERS}
+ANSWERS = {1: Answer.DONE, 0: Answer.GONE, -1: Answer.ANOTHERS, -2: Answer.FORCED}
 
 
 T = TypeVar("T")
@@ -95,8 +96,7 @@ class Verbs:
     def release(self, key: Key, *, token: str) -> Call[Answer]:
         """Give the key back."""
         names = names_of(self._prefix, key.name)
-        # With the name: a token that several keys were acquired for may be released of one after the other.
-        keys = (*names.all, f"{names.bucket}:released:{token}:{key.name}")
+        keys = (*names.all, note_of(names, token, key))
         args = (token, key.name, names.root, RELEASE_NOTE_MS)
         return Call(RELEASE, keys, args, ANSWERS.__getitem__, lambda: self.leave(key, token=token))
 
@@ -106,20 +106,31 @@ class Verbs:
         args = (token, key.name, names.root)
         return Call(LEAVE, names.all, args, read_nothing, lambda: self.leave(key, token=token))
 
-    def force(self, key: Key) -> Call[bool]:
+    def force(self, key: Key) -> Call[Held | None]:
         """Take the key from whoever holds it."""
         names = names_of(self._prefix, key.name)
-        return Call(FORCE, names.all, ("nobody", key.name, names.root), bool)
+        question = os.urandom(8).hex()  # in the place of a token: it holds nothing, but is known when it comes again
+        keys = (*names.all, note_of(names, question, key))
+        return Call(FORCE, keys, (question, key.name, names.root, RELEASE_NOTE_MS), read_force)
 
     def renew(self, key: Key, *, token: str, ttl: float) -> Call[Answer]:
         """Keep the key."""
         names = names_of(self._prefix, key.name)
-        return Call(RENEW, (names.lock, names.held), (token, to_ms(ttl), key.name), ANSWERS.__getitem__)
+        keys = (names.lock, names.held, note_of(names, token, key))
+        return Call(RENEW, keys, (token, to_ms(ttl), key.name), ANSWERS.__getitem__)
 
     def inspect(self, key: Key) -> Call[Held | None]:
         """Learn who holds the key."""
         names = names_of(self._prefix, key.name)
         return Call(INSPECT, (names.lock, names.queue, names.waiters), (), read_inspect)
+
+
+def note_of(names: Names, token: str, key: Key) -> str:
+    """The note that a token has the key no more, or what was done for a question.
+
+    With the name: a token that several keys were acquired for may be released of one after the other.
+    """
+    return f"{names.bucket}:released:{token}:{key.name}"
 
 
 def to_ms(seconds: float) -> int:
@@ -141,6 +152,11 @@ def read_edges(reply: list[Any]) -> tuple[Edge, ...]:
     """`{2, name, holder, name, holder, ...}`."""
     edges = zip(reply[1::2], reply[2::2], strict=True)
     return tuple(Edge(key=text(name), holder=decode(text(who))) for name, who in edges)
+
+
+def read_force(reply: list[Any] | None) -> Held | None:
+    """Nothing, or as `read_held()` takes it."""
+    return None if reply is None else read_held(reply)
 
 
 def read_inspect(reply: list[Any] | None) -> Held | None:

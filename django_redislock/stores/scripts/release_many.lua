@@ -3,17 +3,21 @@
 --
 -- KEYS     the keys of the locks, then the note that these were released
 -- ARGV     1 token   2 nothing   3 root of all names   4 ms for which the note is kept, if the leases had as many left
--- returns  for each lock one character: 1 released   0 nobody holds the key   2 somebody else does
+-- returns  for each lock one character: 1 released   0 nobody holds the key   2 somebody else does   3 it was taken
+--          away by force
 local note_key, note_ttl = table.remove(KEYS), tonumber(ARGV[4])
 
 local values = values_of(KEYS)
 local buckets, names, queues = read_keys(KEYS)
 local answers, owned = {}, {}
 for index, value in ipairs(values) do
-  local is_owned = is_mine(value)
-  answers[index] = is_owned and '1' or value and '2' or '0'
-  if is_owned then
+  if is_mine(value) then
+    answers[index] = '1'
     owned[#owned + 1] = index
+  elseif call('GET', buckets[index] .. ':released:' .. token .. ':' .. names[index]) == '-2' then
+    answers[index] = '3'
+  else
+    answers[index] = value and '2' or '0'
   end
 end
 if #owned == 0 then
