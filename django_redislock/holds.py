@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import threading
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from weakref import ref
 
 from .manylock import acquire_all, acquire_free
@@ -24,27 +24,16 @@ if TYPE_CHECKING:
     from .lease import Lease
 
 
-class Care(NamedTuple):
-    """What keeps a lease renewed."""
-
-    handle: ref[object]
-    """What its owner has in hand: without it nobody could give the lease back."""
-    max_hold: float | None
-    """Seconds after which it is let go; `None`: never."""
-
-
 class Hold:
     """A lease, and how often its owner has entered it."""
 
-    __slots__ = ("care", "closing", "count", "flow", "lease", "lock")
+    __slots__ = ("closing", "count", "flow", "lease", "lock")
 
     def __init__(self, *, flow: Flow, lock: KeyLock, lease: Lease) -> None:
         self.flow = flow
         self.lock = lock
         self.lease = lease
         self.count = 1
-        self.care: Care | None = None
-        """None until whoever acquired it has it in hand."""
         self.closing = False
         """Whether its owner commits right now: then it is not let go any more."""
 

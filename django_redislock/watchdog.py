@@ -124,16 +124,8 @@ class Watchdog:
         self.looks_at = math.inf
         """When it looks by itself. Whoever needs it earlier has to ring: while it looks, that is everybody."""
 
-    def mind(self, hold: Hold) -> None:
-        """Make sure that it looks before the hold is to be renewed or let go. This is in the way of every acquiring."""
-        lease, care = hold.lease, hold.care
-        soonest = lease.ttl / 3
-        if care is not None and care.max_hold is not None and care.max_hold < soonest:
-            soonest = care.max_hold
-        if lease.acquired_at + soonest < self.looks_at:
-            self._ring(lease.acquired_at + soonest)
-
-    def _ring(self, at: float) -> None:
+    def ring(self, at: float) -> None:
+        """Make sure that it looks at that instant. Who needs it before `looks_at` has to."""
         with self._bell:
             self._rung_for = min(self._rung_for, at)
             if self._thread is not None:

@@ -56,6 +56,7 @@ def until(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, f"not so after {PATIENCE:g} s"
+        time.sleep(0)  # lets other threads and greenlets have their turn
 
 
 def waiters_of(name: str) -> int:

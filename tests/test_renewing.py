@@ -12,12 +12,12 @@ import pytest
 
 from django_redislock import StoreUnavailable, clock
 from django_redislock.exceptions import LossReason
-from django_redislock.holds import Care, Flow, Hold, current_flow
+from django_redislock.holds import Flow, Hold, current_flow
 from django_redislock.keylock import KeyLock
 from django_redislock.keys import Key
 from django_redislock.lease import Lease, LeaseState
 from django_redislock.stores.base import Answer, Renewal
-from django_redislock.watchdog import Rounds, Watchdog
+from django_redislock.watchdog import Rounds
 from tests.flows import elsewhere
 
 START = 5_000.0
@@ -72,6 +72,16 @@ class Shelf:
 class Guard:
     """What an owner has in hand."""
 
+    def __init__(self) -> None:
+        self.max_hold: float | None = None
+        self.told: list[Lease] = []
+
+    def max_hold_of(self, lease: Lease) -> float | None:
+        return self.max_hold
+
+    def hear_of_loss(self, lease: Lease) -> None:
+        self.told.append(lease)
+
 
 class House:
     """What is held, and who looks after it."""
@@ -88,7 +98,8 @@ class House:
         lock = KeyLock(more.get("store", self.shelf), Key(name))
         lease = Lease(key=lock.key, token=f"token-{name}", fence=1, ttl=ttl, asked_at=since, extender=lock)
         hold = Hold(flow=current_flow(), lock=lock, lease=lease)
-        hold.care = Care(ref(self.guard), max_hold)
+        self.guard.max_hold = max_hold
+        lease.handle = ref(self.guard)
         self.holds.append(hold)
         return lease
 
@@ -101,6 +112,7 @@ class House:
     def lose(self, *, late: float = 0.0) -> list[tuple[str, LossReason | None]]:
         """Look; gives what is lost by it."""
         _, lost = self.rounds.look(late=late)
+        assert self.guard.told == []  # that is not for a thread that renews
         assert all(lease.state is LeaseState.LOST for lease in lost)
         return [(lease.key.name, lease.reason) for lease in lost]
 
@@ -274,8 +286,8 @@ def test_a_late_answer_resurrects_nothing(house, time):
 def test_a_loss_that_its_owner_has_found_is_not_told_again(house, time):
     lease = house.hold()
     time.now = DEADLINE
-    assert lease.state is LeaseState.LOST
-    assert house.lose() == []
+    assert (lease.state, house.guard.told) == (LeaseState.LOST, [lease])
+    assert house.rounds.look() == (math.inf, [])
 
 
 def test_it_says_when_it_was_starved(house, time, caplog):
@@ -317,7 +329,7 @@ def test_what_nobody_has_in_hand_is_not_renewed(house, time):
 
 def test_what_is_being_acquired_is_not_looked_after_yet(house, time):
     house.hold()
-    house.holds[0].care = None
+    house.holds[0].lease.handle = None
     time.now = THIRD
     assert house.look() == math.inf
 
@@ -407,26 +419,3 @@ def test_leaving_an_inner_block_ends_that_it_commits(house):
     (hold,) = house.holds
     hold.count, hold.closing = 2, True
     assert (hold.leave(), hold.closing) == (False, False)
-
-
-# When it is rung for
-
-
-@pytest.mark.parametrize(
-    ("looks_at", "max_hold", "rung_for"),
-    [
-        (math.inf, None, THIRD),
-        (THIRD - 1, None, None),
-        (THIRD + 1, None, THIRD),
-        (THIRD - 1, 4, START + 4),
-        (START + 3, 4, None),
-    ],
-)
-def test_who_needs_an_earlier_look_rings(house, monkeypatch, looks_at, max_hold, rung_for):
-    rung: list[float] = []
-    watchdog = Watchdog()
-    monkeypatch.setattr(Watchdog, "_ring", lambda self, at: rung.append(at))
-    watchdog.looks_at = looks_at
-    house.hold(max_hold=max_hold)
-    watchdog.mind(house.holds[0])
-    assert rung == ([] if rung_for is None else [pytest.approx(rung_for)])
