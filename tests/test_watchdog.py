@@ -7,6 +7,9 @@ import logging
 import math
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from queue import Queue
 from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import pytest
 from django.core.cache import caches
@@ -310,6 +315,41 @@ class TestGreenlets:
         with peer(KEEP, first="from gevent import monkey; monkey.patch_all()") as patched:
             assert patched.hear() == "held 1"
             assert patched.end() == 0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gunicorn") is None, reason="gunicorn is not installed: extra `test`")
+class TestPreloaded:
+    """gunicorn --preload: the workers are forked from a process that holds a lock already."""
+
+    @pytest.fixture
+    def served(self, real_redis: str) -> Iterator[str]:
+        """Where it is served."""
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            address = "{}:{}".format(*probe.getsockname())
+        options = ["--preload", "--workers", "2", "--bind", address, "--log-level", "error"]
+        command = [sys.executable, "-m", "gunicorn", *options, "tests.preloaded:application"]
+        with subprocess.Popen(command, cwd=Path(__file__).parent.parent) as server:
+            try:
+                yield address
+            finally:
+                server.terminate()
+
+    def answer(self, address: str) -> str:
+        with urlopen(f"http://{address}", timeout=30) as response:
+            return str(response.read().decode())
+
+    def is_served(self, address: str) -> bool:
+        try:
+            return bool(self.answer(address))
+        except URLError:  # not yet
+            return False
+
+    def test_each_process_keeps_its_own(self, served):
+        until(lambda: self.is_served(served))
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda _: self.answer(served), range(4)))
+        assert answers == ["held by one thread: of a worker"] * 4
+        assert not is_free("of the master")
 
 
 PAUSED = """
