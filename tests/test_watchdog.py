@@ -309,12 +309,28 @@ with lock("a", ttl={TTL}) as lease:
 """
 
 
+LEAVE_BEHIND = f"""
+import gevent
+from django_redislock import lock
+from tests.flows import is_free, until
+guard = lock("a", ttl={TTL})
+gevent.spawn(guard.acquire).join()
+until(lambda: is_free("a"))
+print("free", flush=True)
+"""
+
+
 class TestGreenlets:
     @pytest.mark.skipif(importlib.util.find_spec("gevent") is None, reason="gevent is not installed: extra `test`")
     def test_it_works_in_a_patched_process(self, real_redis):
         with peer(KEEP, first="from gevent import monkey; monkey.patch_all()") as patched:
             assert patched.hear() == "held 1"
             assert patched.end() == 0
+
+    @pytest.mark.skipif(importlib.util.find_spec("gevent") is None, reason="gevent is not installed: extra `test`")
+    def test_what_a_greenlet_has_left_behind_is_not_kept(self, real_redis):
+        with peer(LEAVE_BEHIND, first="from gevent import monkey; monkey.patch_all()") as patched:
+            assert patched.hear() == "free"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gunicorn") is None, reason="gunicorn is not installed: extra `test`")
