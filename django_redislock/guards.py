@@ -114,7 +114,7 @@ class Guard(Keeper):
                 wait=place.options.wait if wait is UNSET else wait,
                 meanwhile=meanwhile,
             )
-            self._announce([hold])
+            self._announce([hold], place.options)
         entry = Entry([hold])
         self._entries.append(entry)
         return entry

@@ -15,8 +15,8 @@ from django.db.transaction import Atomic
 from django.dispatch import Signal
 
 from . import signals
+from .conf import Options
 from .exceptions import LockNotHeld, LossReason, RedisLockError, StoreUnavailable
-from .handler import locks
 from .holds import Hold, current_flow
 from .lease import Handle, Lease, LeaseState
 from .manylock import release_all
@@ -51,7 +51,7 @@ class Entry:
 class Keeper(ABC):
     """A guard's entries, and the rules by which they end. Threads may share one."""
 
-    __slots__ = ("__weakref__", "_entries", "_terms")
+    __slots__ = ("__weakref__", "_entries", "_options", "_terms")
 
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
@@ -146,8 +146,9 @@ class Keeper(ABC):
                 first = first or hold.lease.lost()
         return first
 
-    def _announce(self, holds: Sequence[Hold]) -> None:
+    def _announce(self, holds: Sequence[Hold], options: Options) -> None:
         """Have them renewed, and tell who listens that these were acquired. All of them were acquired at once."""
+        self._options = options
         handle: ref[Handle] = ref(self)
         lease = None
         for hold in holds:
@@ -166,7 +167,7 @@ class Keeper(ABC):
         """As `Handle.max_hold_of()`."""
         if self._terms.max_hold is not UNSET:
             return self._terms.max_hold
-        setting = locks[self._terms.alias].options.max_hold
+        setting = self._options.max_hold
         # A ttl that was asked for in so many words is longer than what the setting has in mind.
         return None if setting is None else max(setting, lease.ttl)
 

@@ -162,7 +162,8 @@ class Lease:
                 return False
             if seen is None or seen == self.deadline:
                 self.ttl, self.deadline = ttl, asked_at + clock.safe_ttl(ttl)
-            self._state, self._doubt = LeaseState.HELD, ""
+            if self._state is LeaseState.UNKNOWN:
+                self._state, self._doubt = LeaseState.HELD, ""
             return True
 
     def doubt(self, why: str) -> None:
@@ -223,14 +224,15 @@ class Lease:
         return f" {doubt}" if doubt and self.reason is LossReason.EXPIRED else ""
 
 
-_notes = threading.Lock()
-"""Held for moments only, while it is noted what has become of a lease."""
+_notes = threading.RLock()
+"""Held for moments only, while it is noted what has become of a lease. A signal handler, or a finalizer, may come in
+between and release another one."""
 
 
 def start_over() -> None:
     """In a child of `fork`, the thread that held the mutex may not exist."""
     global _notes  # noqa: PLW0603 - there is one for all leases, so that a lease does not cost one
-    _notes = threading.Lock()
+    _notes = threading.RLock()
 
 
 os.register_at_fork(after_in_child=start_over)

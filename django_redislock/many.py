@@ -119,7 +119,7 @@ class ManyGuard(Keeper):
             except LockBusy as error:
                 self._send(signals.lock_contended, error=error)
                 raise
-        self._announce(holds)
+        self._announce(holds, options)
         return holds
 
     def _ensure_all_held(self, entry: Entry) -> None:

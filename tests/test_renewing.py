@@ -51,6 +51,7 @@ class Shelf:
         self.released: list[str] = []
         self.within: list[float] = []
         self.away = False
+        self.failure: Exception = StoreUnavailable("Nobody answers.")
         self.meanwhile: Callable[[], object] = lambda: None
         """What happens while a question is on its way."""
 
@@ -59,12 +60,12 @@ class Shelf:
         self.within.append(within)
         self.meanwhile()
         if self.away:
-            raise StoreUnavailable("Nobody answers.")
+            raise self.failure
         return [self.answers.get(renewal.key.name, Answer.DONE) for renewal in renewals]
 
     def release(self, key: Key, *, token: str) -> Answer:
         if self.away:
-            raise StoreUnavailable("Nobody answers.")
+            raise self.failure
         self.released.append(f"{key} {token}")
         return Answer.DONE
 
@@ -249,6 +250,16 @@ def test_a_question_may_take_a_third_of_the_shortest_ttl(house, time):
     assert house.shelf.within == [10]
 
 
+def test_a_store_that_fails_in_an_unforeseen_way_harms_no_other(house, time, caplog):
+    other = Shelf()
+    lease = house.hold("bad")
+    house.hold("good", store=other)
+    house.shelf.away, house.shelf.failure, time.now = True, ZeroDivisionError("oops"), THIRD
+    house.look()
+    assert (lease.state, other.asked) == (LeaseState.UNKNOWN, ["good:30"])
+    assert "The watchdog goes on after an error" in caplog.text
+
+
 # Loss
 
 
@@ -408,9 +419,10 @@ def test_who_begins_to_commit_just_then_gives_it_back_itself(house, time, monkey
     assert house.shelf.released == []
 
 
-def test_what_cannot_be_handed_over_is_lost_all_the_same(house, time):
+@pytest.mark.parametrize("failure", [StoreUnavailable("Nobody answers."), ZeroDivisionError("oops")])
+def test_what_cannot_be_handed_over_is_lost_all_the_same(house, time, failure):
     house.hold(max_hold=15)
-    house.shelf.away, time.now = True, START + 15
+    house.shelf.away, house.shelf.failure, time.now = True, failure, START + 15
     assert house.lose() == [("a", LossReason.MAX_HOLD)]
 
 

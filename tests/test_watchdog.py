@@ -210,9 +210,9 @@ class TestLoss:
 
     def test_a_ttl_beyond_the_setting_is_not_cut_short(self, lock_alias, settings):
         settings.REDISLOCK = {"default": {"CACHE": lock_alias, "MAX_HOLD": 0.1}}
-        unset, given = lock("a", ttl=30), lock("a", ttl=30, max_hold=0.2)
-        with unset as lease:
-            assert (unset.max_hold_of(lease), given.max_hold_of(lease)) == (30, 0.2)
+        for terms, max_hold in (({}, 30), ({"max_hold": 0.2}, 0.2), ({"max_hold": None}, None)):
+            with (guard := lock("a", ttl=30, **terms)) as lease:
+                assert guard.max_hold_of(lease) == max_hold
 
     @pytest.mark.parametrize("max_hold", [0, -1, "5", True, math.inf])
     @pytest.mark.parametrize(
