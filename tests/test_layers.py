@@ -35,3 +35,174 @@ LAYERS = {
         "checkedsaves",
         "conf",
         "conflicts",
+        "forcing",
+        "functions",
+        "guards",
+        "handler",
+        "identity",
+        "keeping",
+        "managers",
+        "many",
+        "manyrows",
+        "optimistic",
+        "retry",
+        "rollback",
+        "rowkeeping",
+        "rows",
+        "signals",
+        "terms",
+        "transactions",
+        "versionedmodel",
+        "versionquery",
+        "versions",
+    },
+    "edge": {"apps", "checks", PACKAGE},
+}
+LAYER = {module: layer for layer, modules in LAYERS.items() for module in modules}
+
+MAY_USE = {
+    "values": {"values"},
+    "stores": {"stores", "values"},
+    "semantics": {"semantics", "stores.base", "values"},
+    "facade": {"facade", "semantics", "stores", "values"},
+    "edge": {"edge", "facade", "semantics", "stores", "values"},
+}
+"""Layers, and modules by name."""
+
+THIRD_PARTIES = {
+    "values": set[str](),
+    "stores": {"redis"},
+    "semantics": set[str](),
+    "facade": {"asgiref", "django", "django_redis", "redis"},
+    "edge": {"django", "django_redis"},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Import:
+    """One imported module."""
+
+    name: str
+    """The full name; of our own modules the name within the package."""
+    typing_only: bool
+    """Whether only type checkers see it."""
+    own: bool
+    """Whether it is a module of this package."""
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__") or PACKAGE
+
+
+SOURCES = {module_name(path): path for path in ROOT.rglob("*.py")}
+
+
+def imports_of(module: str, source: str | None = None) -> list[Import]:
+    """All imports of a module, wherever in it they stand."""
+    tree = ast.parse(SOURCES[module].read_text() if source is None else source)
+    for_types = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    return [
+        Import(name=ours or name, typing_only=node in for_types, own=ours is not None)
+        for node in ast.walk(tree)
+        for name in named_by(node, package=package_of(module))
+        for ours in [within_package(name)]
+    ]
+
+
+def package_of(module: str) -> list[str]:
+    """The package, from the top, that a relative import of this module starts in."""
+    parts = [] if module == PACKAGE else module.split(".")
+    is_package = SOURCES[module].name == "__init__.py"
+    return [PACKAGE, *(parts if is_package else parts[:-1])]
+
+
+def named_by(node: ast.AST, *, package: list[str]) -> Iterator[str]:
+    """The full names that an import statement names."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        above = package[: len(package) - node.level + 1] if node.level else []
+        base = ".".join([*above, *([node.module] if node.module else [])])
+        for alias in node.names:
+            inner = f"{base}.{alias.name}"
+            yield inner if within_package(inner) in SOURCES else base
+
+
+def within_package(name: str) -> str | None:
+    """The name as `SOURCES` has it, if it lies in this package."""
+    if name == PACKAGE:
+        return PACKAGE
+    return name.removeprefix(f"{PACKAGE}.") if name.startswith(f"{PACKAGE}.") else None
+
+
+every_module = pytest.mark.parametrize("module", sorted(SOURCES))
+
+
+def test_every_module_has_a_layer():
+    assert set(SOURCES) == set(LAYER)
+
+
+@every_module
+def test_imports_point_down_only_for_type_checkers_too(module):
+    used = {imported.name for imported in imports_of(module) if imported.own}
+    assert {name for name in used if not {LAYER[name], name} & MAY_USE[LAYER[module]]} == set()
+
+
+@every_module
+def test_third_parties_stay_in_their_layers(module):
+    outside = {imported.name.partition(".")[0] for imported in imports_of(module) if not imported.own}
+    assert outside - sys.stdlib_module_names <= THIRD_PARTIES[LAYER[module]]
+
+
+@every_module
+def test_modules_stay_short(module):
+    assert len(SOURCES[module].read_text().splitlines()) <= LONGEST
+
+
+def test_the_redis_client_is_imported_in_one_place():
+    importers = {
+        module
+        for module in SOURCES
+        for imported in imports_of(module)
+        if imported.name.partition(".")[0] == "redis" and not imported.own and not imported.typing_only
+    }
+    assert importers == {"stores.redis"}
+
+
+def test_no_modules_import_each_other():
+    graph = {module: {imported.name for imported in imports_of(module) if imported.own} for module in SOURCES}
+    TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize(
+    ("statement", "name"),
+    [
+        ("import redis.exceptions", "redis.exceptions"),
+        ("from redis import Redis", "redis"),
+        ("from . import verbs", "stores.verbs"),
+        ("from .base import Store", "stores.base"),
+        ("from .. import clock", "clock"),
+        ("from ..keys import Key", "keys"),
+        ("from .. import lock", PACKAGE),
+        ("from django_redislock.conf import Options", "conf"),
+        ("def late():\n    from ..handler import locks", "handler"),
+    ],
+)
+def test_every_form_of_import_is_understood(statement, name):
+    assert [imported.name for imported in imports_of("stores.redis", statement)] == [name]
+
+
+def test_an_import_for_type_checkers_is_told_apart():
+    source = "import os\nif typing.TYPE_CHECKING:\n    from redis import Redis\nelse:\n    import redis"
+    assert [(found.name, found.typing_only) for found in imports_of("keys", source)] == [
+        ("os", False),
+        ("redis", True),
+        ("redis", False),
+    ]
