@@ -73,7 +73,7 @@ THIRD_PARTIES = {
     "values": set[str](),
     "stores": {"redis"},
     "semantics": set[str](),
-    "facade": {"django", "django_redis", "redis"},
+    "facade": {"asgiref", "django", "django_redis", "redis"},
     "edge": {"django", "django_redis"},
 }
 

@@ -54,11 +54,8 @@ def rows(instance: Any) -> Any:
 
 def be_late(row: Any) -> None:
     """Hold the lock until it is let go."""
-    until(lambda: is_free(get_lease_of(row).key.name))
-
-
-def get_lease_of(row: Any) -> Lease:
-    return get_lease(row)
+    key = get_lease(row).key.name
+    until(lambda: is_free(key))
 
 
 class TestWithVersion:
@@ -82,6 +79,7 @@ class TestWithVersion:
         assert "the version of its row decides" in record.getMessage()
         assert losses.empty()
 
+    @pytest.mark.parametrize("db_alias", ["postgres", "mariadb"], indirect=True)  # SQLite lets nobody write meanwhile
     def test_who_came_meanwhile_wins_and_the_late_one_is_told(self, document):
         with pytest.raises(VersionConflict), locked(rows(document), document.pk, max_hold=SHORT) as row:
             elsewhere(increment, document)
@@ -113,7 +111,7 @@ class TestWithVersion:
                 be_late(row)
                 get_lease(row).ensure_held()
 
-    def test_what_is_lost_for_another_reason_is_rolled_back_all_the_same(self, document, monkeypatch):
+    def test_what_is_lost_for_another_reason_is_rolled_back_all_the_same(self, document):
         with pytest.raises(LeaseLost, match="not renewed in time"), locked(rows(document), document.pk) as row:
             row.copies += 1
             row.save()
@@ -131,12 +129,13 @@ def increment(document: Document) -> None:
 class TestWithoutVersion:
     """The task ends in LeaseLost."""
 
-    def test_it_is_rolled_back(self, account, caplog):
+    def test_it_is_rolled_back(self, account, losses, caplog):
         with pytest.raises(LeaseLost, match="longer than max_hold") as caught:
             with locked(rows(account), account.pk, max_hold=SHORT) as row:
                 be_late(row)
                 row.balance -= 10
                 row.save()
+                assert losses.get(timeout=10) == (f"testapp.Account:{account.pk}", LossReason.MAX_HOLD)
         assert caught.value.reason is LossReason.MAX_HOLD
         account.refresh_from_db()
         assert account.balance == 100
@@ -198,12 +197,12 @@ NOT_RENEWED = "keeping.watchdog.ring = lambda at: None"
 @pytest.mark.parametrize("db_alias", ["postgres", "mariadb"], indirect=True)
 @pytest.mark.parametrize(("first", "terms"), [(NOT_RENEWED, EXPIRING), ("", LET_GO)], ids=["expiring", "let go"])
 def test_no_increment_is_lost_and_every_late_one_is_told(document, db_alias, first, terms):
-    script = COUNT_UP.format(first=first, terms=terms, times=15, limit=LIMIT, using=db_alias, pk=document.pk)
+    script = COUNT_UP.format(first=first, terms=terms, times=10, limit=LIMIT, using=db_alias, pk=document.pk)
     with ExitStack() as stack:
         people = [stack.enter_context(peer(script)) for _ in range(4)]
         for person in people:
             person.tell()
         outcomes = [tuple(map(int, person.hear().split())) for person in people]
     document.refresh_from_db()
-    assert document.copies == sum(done for done, _ in outcomes) == 60
+    assert document.copies == sum(done for done, _ in outcomes) == 40
     assert sum(late for _, late in outcomes) > 0
