@@ -42,6 +42,7 @@ class Deadlock(RedisLockError):
     ) -> None:
         super().__init__(message, key=key, holder=holder)
         self.edges = edges
+        """The parts of the cycle."""
 
 
 class LossReason(StrEnum):
@@ -70,6 +71,7 @@ class LeaseLost(RedisLockError):
     ) -> None:
         super().__init__(message, key=key, holder=holder)
         self.reason = reason
+        """Why it was lost."""
 
 
 class LockNotHeld(RedisLockError):
