@@ -19,11 +19,11 @@ from django_redislock.lease import LeaseState
 from django_redislock.many import NamedLocks
 from django_redislock.stores.many import ACQUIRE_MANY, LEAVE_MANY, RELEASE_MANY
 from django_redislock.stores.verbs import ACQUIRE, FORCE, INSPECT, LEAVE, RELEASE, RENEW
-from tests.faults import Fault, Proxy, proxy_to
+from tests.faults import LOADING, OOM, Fault, Proxy, proxy_to
 from tests.flows import client_of, elsewhere, until
 from tests.settings import cache
 
-PATIENCE = 0.3
+PATIENCE = 0.2
 """Seconds that the client waits for an answer."""
 TRIES = 2
 """So often a question is asked at most, when connections break; one more may take it back."""
@@ -31,9 +31,6 @@ TRIES = 2
 SCRIPTS = (ACQUIRE, RELEASE, LEAVE, RENEW, INSPECT, FORCE, ACQUIRE_MANY, RELEASE_MANY, LEAVE_MANY)
 
 Faults = list[Fault | bytes]
-
-OOM = b"-OOM command not allowed when used memory > 'maxmemory'.\r\n"
-LOADING = b"-LOADING Redis is loading the dataset in memory\r\n"
 
 MENDED: dict[str, Faults] = {
     "slow": [Fault.SLOW],

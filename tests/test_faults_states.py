@@ -24,7 +24,7 @@ from tests.flows import is_free, until
 from tests.servers import Missing, Redis
 from tests.settings import cache
 
-PATIENCE = 0.3
+PATIENCE = 0.2
 """Seconds that the client waits for a connection, and for an answer."""
 PASSWORD = "hunter2"
 
