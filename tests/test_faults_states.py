@@ -270,7 +270,7 @@ def test_every_question_is_told_and_over_when_that_is_over(server, name):
 @every_state
 def test_a_block_in_which_it_begins_ends_as_it_would_have(server, name):
     meanwhile = ExitStack()
-    with pytest.raises(ZeroDivisionError), lock("a", ttl=1):
+    with pytest.raises(ZeroDivisionError), lock("a", ttl=0.3):
         meanwhile.enter_context(STATES[name][0](server))
         raise ZeroDivisionError
     meanwhile.close()
