@@ -32,7 +32,10 @@ LAYERS = {
     },
     "semantics": {"keylock", "holds", "manylock", "renewing", "waiting", "watchdog"},
     "facade": {
+        "checkedmodel",
+        "checkedsaves",
         "conf",
+        "conflicts",
         "forcing",
         "functions",
         "guards",
@@ -42,11 +45,17 @@ LAYERS = {
         "managers",
         "many",
         "manyrows",
+        "optimistic",
+        "retry",
+        "rollback",
         "rowkeeping",
         "rows",
         "signals",
         "terms",
         "transactions",
+        "versionedmodel",
+        "versionquery",
+        "versions",
     },
     "edge": {"apps", "checks", PACKAGE},
 }
@@ -65,7 +74,7 @@ THIRD_PARTIES = {
     "values": set[str](),
     "stores": {"redis"},
     "semantics": set[str](),
-    "facade": {"django", "django_redis", "redis"},
+    "facade": {"asgiref", "django", "django_redis", "redis"},
     "edge": {"django", "django_redis"},
 }
 
