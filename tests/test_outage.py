@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -25,8 +26,9 @@ from django_redislock import (
 from django_redislock.checks import check_outages
 from django_redislock.signals import store_unavailable
 from tests.faults import Proxy, proxy_to
-from tests.flows import elsewhere
+from tests.flows import elsewhere, peer
 from tests.pages import text_of
+from tests.servers import Redis
 from tests.settings import cache
 from tests.testapp.models import Account, AccountProxy, Purse, Ticket
 
@@ -337,3 +339,42 @@ class TestTheCheck:
         ]
         assert named.count(Ticket) == 1
         assert not {AccountProxy, User} & set(named)
+
+
+WORKER = """
+from django.db import OperationalError
+from django_redislock import Deadlock, LeaseLost, LockBusy, StoreUnavailable, VersionConflict
+from tests.testapp.models import Purse
+
+purses = Purse.objects.using("{db}")
+done = 0
+while done < {times}:
+    try:
+        with purses.locked({pk}, wait=5, ttl=1, on_outage="{on_outage}") as purse:
+            purse.coins += 1
+            purse.save()
+    except (Deadlock, LeaseLost, LockBusy, StoreUnavailable, VersionConflict, OperationalError):
+        continue
+    done += 1
+    print(done, flush=True)
+"""
+TIMES = 40
+
+
+@pytest.mark.parametrize(
+    ("db_alias", "on_outage"), [("postgres", "raise"), ("mariadb", "optimistic")], indirect=["db_alias"]
+)
+def test_a_server_that_crashes_and_forgets_all_locks_loses_no_update(db_alias, on_outage, tmp_path, monkeypatch):
+    server = Redis(tmp_path / "redis")
+    monkeypatch.setenv("TEST_REDIS_URL", server.start())
+    purse = Purse.objects.using(db_alias).create()
+    script = WORKER.format(db=db_alias, pk=purse.pk, times=TIMES, on_outage=on_outage)
+    with ExitStack() as stack:
+        stack.callback(server.kill)
+        workers = [stack.enter_context(peer(script)) for _ in range(4)]
+        assert [worker.hear() for worker in workers] == ["1"] * 4
+        server.kill()
+        server.start_again()
+        assert [worker.end() for worker in workers] == [0] * 4
+    purse.refresh_from_db()
+    assert purse.coins == 4 * TIMES
