@@ -219,7 +219,7 @@ def settle(connection: Any, call: Call[None]) -> None:
     try:
         evaluate(connection, call, None)
     except ResponseError as error:
-        logger.warning("Not answered, so what may be taken ends with its ttl: %s", error)
+        logger.debug("Refused, so what may be taken ends with its ttl: %s", error)  # that it was not answered is told
 
 
 CONFIRMATION = 1.0
