@@ -22,7 +22,7 @@ from django_redislock.stores.debts import Debts
 from django_redislock.stores.many import ACQUIRE_MANY, LEAVE_MANY, RELEASE_MANY
 from django_redislock.stores.verbs import ACQUIRE, FORCE, INSPECT, LEAVE, RELEASE, RENEW
 from tests.faults import LOADING, OOM, Fault, Proxy, proxy_to
-from tests.flows import client_of, elsewhere, until
+from tests.flows import client_of, elsewhere, hearers_of, until
 from tests.settings import cache
 
 PATIENCE = 0.2
@@ -195,7 +195,7 @@ class TestWait:
         with theirs(ttl=1):
             proxy.messages.append(fault)
             place = self.stand_in_line(proxy, [], thread)
-            until(lambda: waiters() == 1)
+            until(lambda: waiters() == hearers_of("a") == 1)
         assert place.result() == "served"
         assert not proxy.messages
 
