@@ -12,7 +12,7 @@ from .handler import DEFAULT_ALIAS
 from .manyrows import RowLocks, select_many
 from .optimistic import Optimistic
 from .rows import RowLock, select
-from .terms import UNSET, MaybeSeconds
+from .terms import UNSET, MaybeOnOutage, MaybeSeconds
 from .versionquery import VersionQuerySet
 
 M = TypeVar("M", bound=models.Model)
@@ -31,6 +31,7 @@ class LockQuerySet(VersionQuerySet[M]):
         ttl: MaybeSeconds = UNSET,
         max_hold: MaybeSeconds | None = UNSET,
         atomic: bool = True,
+        on_outage: MaybeOnOutage = UNSET,
         alias: str = DEFAULT_ALIAS,
         **lookup: Any,
     ) -> RowLock[M]:
@@ -44,13 +45,23 @@ class LockQuerySet(VersionQuerySet[M]):
         `wait`: seconds or a `timedelta` that acquiring may take; `None`: for ever; `nowait=True`: one try.
         `ttl`: seconds that the server keeps the lease unless it is renewed. `max_hold`: seconds for which it is
         renewed, before it goes to the next in line; `None`: for ever. `atomic=False` opens no transaction. `alias` is
-        one of `REDISLOCK`.
+        one of `REDISLOCK`. `on_outage="optimistic"`: when Redis is away, rows with a `VersionField` are given
+        without lock; their saves are checked by version.
 
         Raises on entering `DoesNotExist`, `LockBusy` (`WaitTimeout` after waiting), `StoreUnavailable`; on
         leaving `LeaseLost`, after a rollback, when the lease has ended. Then nothing stays locked.
         """
         return select(
-            self, pk, wait=wait, nowait=nowait, ttl=ttl, max_hold=max_hold, atomic=atomic, alias=alias, **lookup
+            self,
+            pk,
+            wait=wait,
+            nowait=nowait,
+            ttl=ttl,
+            max_hold=max_hold,
+            atomic=atomic,
+            on_outage=on_outage,
+            alias=alias,
+            **lookup,
         )
 
     def locked_many(
@@ -63,6 +74,7 @@ class LockQuerySet(VersionQuerySet[M]):
         ttl: MaybeSeconds = UNSET,
         max_hold: MaybeSeconds | None = UNSET,
         atomic: bool = True,
+        on_outage: MaybeOnOutage = UNSET,
         alias: str = DEFAULT_ALIAS,
         skip_locked: bool = False,
         limit: int | None = None,
@@ -89,6 +101,7 @@ class LockQuerySet(VersionQuerySet[M]):
             ttl=ttl,
             max_hold=max_hold,
             atomic=atomic,
+            on_outage=on_outage,
             alias=alias,
             skip_locked=skip_locked,
             limit=limit,

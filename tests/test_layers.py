@@ -22,6 +22,7 @@ LAYERS = {
     "stores": {
         "stores",
         "stores.base",
+        "stores.debts",
         "stores.discretion",
         "stores.redis",
         "stores.scripts",
