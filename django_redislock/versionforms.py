@@ -30,16 +30,18 @@ class Opened:
 
     def signed(self) -> str:
         """As it stands in a form."""
-        return SIGNER.sign(str(self))
+        return signer().sign(str(self))
 
 
-SIGNER = Signer(salt="django_redislock.version")
+def signer() -> Signer:
+    """Made when it is needed: it reads the settings."""
+    return Signer(salt="django_redislock.version")
 
 
 def read_signed(value: Any) -> Opened | None:
     """What stood in a form; `None` when it is not there or not ours."""
     try:
-        label, rest = SIGNER.unsign(str(value)).split(":", 1)
+        label, rest = signer().unsign(str(value)).split(":", 1)
         pk, version = rest.rsplit(":", 1)
         return Opened(label, pk, int(version))
     except (BadSignature, ValueError):
