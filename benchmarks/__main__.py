@@ -76,6 +76,10 @@ def parser() -> argparse.ArgumentParser:
     renew.add_argument("--seconds", type=positive, default=120, help="how long each rival holds them (120)")
     renew.add_argument("--quick", action="store_true", help="twenty locks, two seconds: to see that it runs")
 
+    version = commands.add_parser("version", help="a save that compares the version, beside one that does not")
+    version.set_defaults(servers=(Redis, PostgreSQL))
+    version.add_argument("--rounds", type=positive, default=100, help="blocks in which all take a turn (100)")
+
     for command in commands.choices.values():
         command.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file, too")
     return whole

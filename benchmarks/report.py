@@ -16,7 +16,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-PACKAGES = ("Django", "django-redis", "redis", "hiredis", "python-redis-lock", "psycopg")
+PACKAGES = ("Django", "django-redis", "redis", "hiredis", "python-redis-lock", "django-concurrency", "psycopg")
 
 Row = dict[str, float | None]
 """Figures by the key of their column; `None` where there is none to give."""

@@ -7,6 +7,7 @@ from django.core import checks
 from django.utils.translation import gettext_lazy as _
 
 from .checks import check_outages, check_settings
+from .versionchecks import check_models
 
 
 class RedisLockConfig(AppConfig):
@@ -16,6 +17,7 @@ class RedisLockConfig(AppConfig):
     verbose_name = _("Redis locks")
 
     def ready(self) -> None:
-        """Register them under the tag of cache checks."""
+        """Register them under the tags of what they look at."""
         checks.register(check_settings, checks.Tags.caches)
         checks.register(check_outages, checks.Tags.models)
+        checks.register(check_models, checks.Tags.models)

@@ -9,6 +9,7 @@ from django.db.models import Model
 
 from .conflicts import find_conflict, newest
 from .rollback import set_version, undo_at_rollback
+from .versionforms import compare_opened, conflict_errors
 from .versions import NextVersion, VersionField, version_field_of
 
 MISSING = object()
@@ -49,6 +50,18 @@ class CheckedModel(Model):
         if field is not None and field.model is manager.model:
             undo_at_rollback(self, field, None, using)
         return returned
+
+    def full_clean(self, exclude: Any = None, *rest: Any, **named: Any) -> None:
+        """As Django's; after a form, also compare the version that it was opened with."""
+        opened, read = self._state.__dict__.pop("redislock_opened", (None, None))
+        super().full_clean(exclude, *rest, **named)
+        field = version_field_of(type(self))
+        if field is not None and read is not None and not self._state.adding:
+            expected = compare_opened(self, opened)
+            setattr(self, field.attname, expected)
+            if expected != read:
+                using = router.db_for_write(type(self), instance=self)
+                raise conflict_errors(find_conflict(self, field, expected=expected, using=using), exclude or ())
 
     def delete(self, using: str | None = None, *rest: Any, **named: Any) -> tuple[int, dict[str, int]]:
         """Delete the row if it has the version that was read; nothing when it is gone already."""

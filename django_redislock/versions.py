@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import BigIntegerField, Field, Model
 from django.db.models.query_utils import DeferredAttribute
 
+from .versionforms import Opened, VersionFormField
+
 if TYPE_CHECKING:
     VersionBase = BigIntegerField[int | None, int | None]
 else:
@@ -90,6 +92,14 @@ class VersionField(VersionBase):
         if version is not None and not isinstance(version, int):
             raise TypeError(f"The version of {instance!r} is an int that was read with it, not {version!r}.")
         return version
+
+    def formfield(self, *args: Any, **named: Any) -> Any:
+        """A hidden input that carries the version, signed; widgets that are asked for are for numbers."""
+        return VersionFormField()
+
+    def save_form_data(self, instance: Model, data: Opened | None) -> None:
+        """Save with the version that the form was opened with; `full_clean()` tells what is wrong with it."""
+        instance._state.redislock_opened = (data, instance.__dict__.get(self.attname))  # type: ignore[attr-defined]
 
     def get_db_prep_save(self, value: Any, connection: Any) -> Any:
         """As Django's; a fixture from before the field was there starts it."""

@@ -46,8 +46,12 @@ def names(
     one = bank.Account.objects.create(number="NO-1", owner="Kari", balance=100)
     other = bank.Account.objects.create(number="NO-2", owner="Ola", balance=100)
     receivers = [(signal, list(signal.receivers)) for signal in vars(signals).values() if hasattr(signal, "receivers")]
+    tables = set(connection.introspection.table_names())
     with isolate_apps("testproject.bank"):
         yield {"__name__": "testproject.bank.models", "pk": one.pk, "other_pk": other.pk}
+    with connection.cursor() as cursor:
+        for table in set(connection.introspection.table_names()) - tables:
+            cursor.execute(f"DROP TABLE {connection.ops.quote_name(table)}")
     for signal, before in receivers:
         signal.receivers[:] = before
         signal.sender_receivers_cache.clear()

@@ -16,6 +16,7 @@ from redis.exceptions import ConnectionError
 
 import django_redislock
 from django_redislock import clock, conf, lock, signals
+from django_redislock.conflicts import VersionConflict, describe
 from django_redislock.exceptions import LossReason
 from django_redislock.holder import Holder
 from django_redislock.keylock import NOT_HELD, busy, deadlock, not_held
@@ -110,6 +111,9 @@ MESSAGES: dict[str, Callable[[], Exception]] = {
     "deadlock": lambda: deadlock(KEY, EDGES),
     **{reason.value: partial(lost, reason) for reason in LossReason},
     "unavailable": unavailable,
+    "changed": lambda: VersionConflict(f"bank.Report:42 {describe(3, 5)}"),
+    "deleted": lambda: VersionConflict(f"bank.Report:42 {describe(3, None)}"),
+    "not read": lambda: VersionConflict(f"bank.Report:42 {describe(None, 5)}"),
     **{answer.value: partial(not_held, KEY, answer) for answer in NOT_HELD},
 }
 

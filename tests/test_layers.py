@@ -54,10 +54,11 @@ LAYERS = {
         "terms",
         "transactions",
         "versionedmodel",
+        "versionforms",
         "versionquery",
         "versions",
     },
-    "edge": {"apps", "checks", PACKAGE},
+    "edge": {"apps", "checks", "versionadmin", "versionchecks", PACKAGE},
 }
 LAYER = {module: layer for layer, modules in LAYERS.items() for module in modules}
 

@@ -1,0 +1,173 @@
+"""A form is saved only over the row that it was opened with; the conflict is told in the form."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django import forms
+from django.contrib.admin import ModelAdmin
+from django.core.exceptions import NON_FIELD_ERRORS
+
+from django_redislock import VersionConflict
+from django_redislock.versionforms import opened_with
+from tests.test_versions import again, overtake
+from tests.testapp.models import Document, Page
+
+pytestmark = pytest.mark.django_db
+
+
+class DocumentForm(forms.ModelForm):  # type: ignore[type-arg]  # subscripting it works in the stubs only
+    class Meta:
+        model = Document
+        fields = ("title", "version")
+
+
+@pytest.fixture
+def document() -> Document:
+    return Document.objects.create(title="a", price=3)
+
+
+def sent(row: Any, form: Any = None, **data: Any) -> DocumentForm:
+    """The form for the row as it is now, opened as `form` and sent with this data."""
+    opened = (form or DocumentForm(instance=row))["version"].value()
+    return DocumentForm({"title": "mine", "version": opened, **data}, instance=again(row))
+
+
+class TestForm:
+    def test_it_carries_the_version_hidden_and_signed(self, document):
+        html = DocumentForm(instance=document).as_p()
+        assert re.search(rf'type="hidden" name="version" value="testapp.Document:{document.pk}:1:[\w-]{{20,}}"', html)
+
+    def test_it_is_saved_when_nobody_was_faster(self, document):
+        form = sent(document)
+        form.save()
+        assert (again(document).title, again(document).version) == ("mine", 2)
+        assert form.changed_data == ["title"]
+
+    def test_a_row_that_was_changed_since_it_was_opened_is_told_field_by_field(self, document):
+        overtake(document, title="theirs", price=4)
+        form = sent(document)
+        changed, title = form.errors[NON_FIELD_ERRORS]
+        assert "version 1 then, 2 now" in changed
+        assert title == "Title: it is “theirs” now, and “mine” in this form."
+        assert form["title"].value() == "mine"
+
+    def test_what_the_form_does_not_show_is_not_told(self, document):
+        overtake(document, price=4)
+        assert "price" not in str(sent(document).errors).lower()
+
+    def test_sent_again_it_is_written_over_what_was_shown(self, document):
+        overtake(document, title="theirs")
+        form = sent(document, form=sent(document))
+        form.save()
+        assert again(document).title == "mine"
+
+    def test_sent_again_it_is_not_written_over_what_was_not_shown(self, document):
+        overtake(document, title="theirs")
+        shown = sent(document)
+        assert not shown.is_valid()
+        opened = shown["version"].value()
+        overtake(document, title="theirs again")
+        assert not DocumentForm({"title": "mine", "version": opened}, instance=again(document)).is_valid()
+
+    def test_another_error_keeps_the_version_that_it_was_opened_with(self, document):
+        overtake(document, title="theirs")
+        opened = DocumentForm(instance=document)["version"].value()
+        form = DocumentForm({"title": "x" * 99, "version": opened}, instance=again(document))
+        form.errors.pop(NON_FIELD_ERRORS, None)
+        assert form["version"].value() == opened
+
+    @pytest.mark.parametrize("version", ["", "2", "testapp.Document:1:1:forged", None])
+    def test_a_version_that_is_missing_or_forged_is_refused(self, document, version):
+        form = sent(document, version=version)
+        assert form.has_error(NON_FIELD_ERRORS, "version_missing")
+
+    def test_the_version_of_another_row_is_refused(self, document):
+        other = Document.objects.create()
+        form = sent(document, version=opened_with(other, 1).signed())
+        assert form.has_error(NON_FIELD_ERRORS, "version_missing")
+
+    def test_a_row_that_was_deleted_is_told(self, document):
+        opened = DocumentForm(instance=document)["version"].value()
+        row = again(document)
+        row.version = 7
+        Document.objects.all().delete()
+        form = DocumentForm({"title": "mine", "version": opened}, instance=row)
+        assert "It was deleted" in form.errors[NON_FIELD_ERRORS][0]
+
+    def test_a_new_row_needs_none(self):
+        form = DocumentForm({"title": "new", "version": ""})
+        assert form["version"].value() == ""
+        assert form.save().version == 1
+
+    def test_between_the_check_and_the_save_the_database_decides(self, document):
+        form = sent(document)
+        assert form.is_valid()
+        overtake(document)
+        with pytest.raises(VersionConflict):
+            form.save()
+
+    def test_full_clean_outside_a_form_asks_nothing(self, document):
+        overtake(document)
+        document.full_clean()
+
+
+def hidden_version(html: str) -> str:
+    return re.search(r'name="version" value="([^"]+)"', html)[1]  # type: ignore[index]
+
+
+class TestAdmin:
+    @pytest.fixture
+    def page(self) -> Page:
+        return Page.objects.create(number=1, text="a")
+
+    @pytest.fixture
+    def url(self, page: Page) -> str:
+        return f"/admin/testapp/page/{page.pk}/change/"
+
+    def test_the_change_form_carries_it_whatever_fields_it_has(self, admin_client, url, page):
+        version = hidden_version(admin_client.get(url).text)
+        assert admin_client.post(url, {"number": 1, "text": "b", "version": version}).status_code == 302
+        assert (again(page).text, again(page).version) == ("b", 2)
+
+    def test_a_conflict_is_shown(self, admin_client, url, page):
+        version = hidden_version(admin_client.get(url).text)
+        overtake(page, text="theirs")
+        response = admin_client.post(url, {"number": 1, "text": "mine", "version": version})
+        assert "Text: it is “theirs” now, and “mine” in this form." in response.text
+        assert again(page).text == "theirs"
+
+    def test_a_conflict_that_is_found_by_the_save_is_shown_too(self, admin_client, url, page, monkeypatch):
+        def late(*args: Any, **named: Any) -> None:
+            monkeypatch.undo()
+            overtake(page, text="theirs")
+            raise VersionConflict("The save found it.")
+
+        version = hidden_version(admin_client.get(url).text)
+        monkeypatch.setattr(ModelAdmin, "changeform_view", late)
+        response = admin_client.post(url, {"number": 1, "text": "mine", "version": version})
+        assert "Text: it is “theirs” now, and “mine” in this form." in response.text
+
+    def test_a_new_row_is_added(self, admin_client):
+        admin_client.post("/admin/testapp/page/add/", {"number": 1, "text": "new", "version": ""})
+        admin_client.post("/admin/testapp/document/add/", {"title": "new", "copies": 1, "price": 1, "version": ""})
+        assert Document.objects.get().version == Page.objects.get().version == 1
+
+    def test_an_admin_of_all_fields_needs_nothing(self, admin_client, document):
+        url = f"/admin/testapp/document/{document.pk}/change/"
+        data = {"title": "mine", "copies": 1, "price": 1, "version": hidden_version(admin_client.get(url).text)}
+        overtake(document, title="theirs")
+        assert "it is “theirs” now" in admin_client.post(url, data).text
+
+    def test_a_row_that_was_changed_meanwhile_is_not_deleted(self, admin_client, page, monkeypatch):
+        def late(row: Page, **named: Any) -> Any:
+            monkeypatch.undo()
+            row.version = 0
+            return row.delete(**named)
+
+        monkeypatch.setattr(Page, "delete", late)
+        response = admin_client.post(f"/admin/testapp/page/{page.pk}/delete/", {"post": "yes"}, follow=True)
+        assert "was changed by another" in response.text
+        assert again(page).text == "a"
