@@ -4,6 +4,7 @@ from .conf import InvalidLockSettings
 from .exceptions import Deadlock, LeaseLost, LockBusy, LockNotHeld, RedisLockError, StoreUnavailable, WaitTimeout
 from .functions import get_lease, lock, lock_many, locked, locked_many
 from .managers import LockManager, LockQuerySet
+from .views.decorator import lock_instance
 
 __all__ = [
     "Deadlock",
@@ -18,6 +19,7 @@ __all__ = [
     "WaitTimeout",
     "get_lease",
     "lock",
+    "lock_instance",
     "lock_many",
     "locked",
     "locked_many",

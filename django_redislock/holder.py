@@ -79,6 +79,11 @@ def _program() -> str:
     return f"{script} {sys.argv[1]}" if has_subcommand and not sys.argv[1].startswith("-") else script
 
 
+def is_described() -> bool:
+    """Whether what the flow works on is told already."""
+    return _work.get() is not None
+
+
 @lru_cache(maxsize=1024)
 def _encoded(pid: int, thread: str, doing: str, user: str) -> str:
     known = [_host(), pid, thread, doing[:LONGEST_WORK] or _program()]

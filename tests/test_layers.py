@@ -47,7 +47,26 @@ LAYERS = {
         "terms",
         "transactions",
     },
-    "edge": {"apps", "checks", PACKAGE},
+    "edge": {
+        "apps",
+        "bridging",
+        "checks",
+        "drf",
+        "rowsets",
+        "signatures",
+        "targets",
+        "views",
+        "views.answers",
+        "views.atomic",
+        "views.decorator",
+        "views.framework",
+        "middleware",
+        "views.holding",
+        "views.mixins",
+        "views.refusals",
+        "views.streams",
+        PACKAGE,
+    },
 }
 LAYER = {module: layer for layer, modules in LAYERS.items() for module in modules}
 
@@ -65,7 +84,7 @@ THIRD_PARTIES = {
     "stores": {"redis"},
     "semantics": set[str](),
     "facade": {"django", "django_redis", "redis"},
-    "edge": {"django", "django_redis"},
+    "edge": {"asgiref", "celery", "django", "django_redis", "rest_framework"},
 }
 
 
