@@ -1,5 +1,6 @@
 """Row locks for Django models that live in Redis."""
 
+from .commands import LockedCommand, lock_command
 from .conf import InvalidLockSettings
 from .exceptions import Deadlock, LeaseLost, LockBusy, LockNotHeld, RedisLockError, StoreUnavailable, WaitTimeout
 from .functions import get_lease, lock, lock_many, locked, locked_many
@@ -14,11 +15,13 @@ __all__ = [
     "LockManager",
     "LockNotHeld",
     "LockQuerySet",
+    "LockedCommand",
     "RedisLockError",
     "StoreUnavailable",
     "WaitTimeout",
     "get_lease",
     "lock",
+    "lock_command",
     "lock_instance",
     "lock_many",
     "locked",
