@@ -5,6 +5,7 @@ from .conf import InvalidLockSettings
 from .exceptions import Deadlock, LeaseLost, LockBusy, LockNotHeld, RedisLockError, StoreUnavailable, WaitTimeout
 from .functions import get_lease, lock, lock_many, locked, locked_many
 from .managers import LockManager, LockQuerySet
+from .tasks import lock_task
 from .views.decorator import lock_instance
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "lock_command",
     "lock_instance",
     "lock_many",
+    "lock_task",
     "locked",
     "locked_many",
 ]

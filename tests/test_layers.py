@@ -55,6 +55,8 @@ LAYERS = {
         "drf",
         "expiry",
         "interruptions",
+        "queues",
+        "tasks",
         "rowsets",
         "signatures",
         "targets",
