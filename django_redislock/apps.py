@@ -7,6 +7,7 @@ from django.core import checks
 from django.utils.translation import gettext_lazy as _
 
 from .checks import check_settings
+from .views.checks import check_views
 
 
 class RedisLockConfig(AppConfig):
@@ -16,5 +17,6 @@ class RedisLockConfig(AppConfig):
     verbose_name = _("Redis locks")
 
     def ready(self) -> None:
-        """Register them under the tag of cache checks."""
+        """Register them under the tags of cache and URL checks."""
         checks.register(check_settings, checks.Tags.caches)
+        checks.register(check_views, checks.Tags.urls)

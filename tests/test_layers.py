@@ -63,6 +63,7 @@ LAYERS = {
         "views",
         "views.answers",
         "views.atomic",
+        "views.checks",
         "views.decorator",
         "views.framework",
         "middleware",
