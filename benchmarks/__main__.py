@@ -65,6 +65,15 @@ def parser() -> argparse.ArgumentParser:
     many.set_defaults(servers=(Redis,))
     many.add_argument("--quick", action="store_true", help="ten names, two blocks: to see that it runs")
 
+    load = commands.add_parser("load", help="the bank behind gunicorn and uvicorn, under a real HTTP load")
+    load.set_defaults(servers=(Redis, RoomyPostgreSQL))
+    load.add_argument("--visitors", type=positive, default=32, help="how many come back at once (32)")
+    load.add_argument("--seconds", type=positive, default=20, help="for how long, each time (20)")
+
+    edges = commands.add_parser("edges", help="the decorator beside `with locked()`, uncontended")
+    edges.set_defaults(servers=(Redis, PostgreSQL))
+    edges.add_argument("--rounds", type=positive, default=200, help="blocks in which both take a turn (200)")
+
     for command in commands.choices.values():
         command.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file, too")
     return whole

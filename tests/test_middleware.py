@@ -56,7 +56,6 @@ urlpatterns = [
 def get(request: Any, settings: Any) -> Any:
     """Asks for a URL, through WSGI and through ASGI."""
     settings.ROOT_URLCONF = __name__
-    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django_redislock.middleware.LockMiddleware"]
     user = User.objects.create(username="kari", pk=42)
 
     def ask(url: str, *, logged_in: bool = False) -> str:
@@ -98,6 +97,7 @@ def test_an_asynchronous_view_is_named_too(get):
 
 
 def test_without_the_middleware_the_decorator_names_the_request(settings):
+    settings.MIDDLEWARE = []
     settings.ROOT_URLCONF = __name__
     pk = Account.objects.create().pk
     assert Client().get(f"/decorated/{pk}/").text == f"GET /decorated/{pk}/|"

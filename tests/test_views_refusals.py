@@ -53,7 +53,6 @@ each_way = pytest.mark.parametrize("way", ["decorated", "by-hand"])
 @pytest.fixture
 def account(lock_alias: str, settings: Any) -> Account:
     settings.ROOT_URLCONF = __name__
-    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django_redislock.middleware.LockMiddleware"]
     return Account.objects.create(name="rent")
 
 

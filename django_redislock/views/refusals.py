@@ -18,7 +18,7 @@ ANSWERED = (RedisLockError, ObjectDoesNotExist)
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Methods that change nothing."""
 
-ENTERING = {"django_redislock.rows", "django_redislock.manyrows", "django_redislock.targets"}
+ENTERING = {f"django_redislock.{module}" for module in ("identity", "manyrows", "rows", "targets")}
 """The modules that look for the row which is to be locked."""
 
 
