@@ -51,4 +51,4 @@ def tell(environment: Any, **named: Any) -> None:
     sys.stdout.write(json.dumps(figures) + "\n")
 
 
-events.quitting.add_listener(tell)
+events.quitting.add_listener(tell)  # type: ignore[no-untyped-call]  # of locust

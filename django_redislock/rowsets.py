@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from types import TracebackType
 from typing import Any, NamedTuple
 
 from django.db.models import Model
@@ -36,20 +37,43 @@ class Wanted(NamedTuple):
     found: Found
 
 
-@contextmanager
 def locked_rows(
     wanted: Sequence[Wanted], terms: LockTerms, *, atomic: bool, beyond: ExitStack | None = None
-) -> Iterator[dict[str, Model]]:
+) -> AbstractContextManager[Mapping[str, Model]]:
     """Lock the rows and give them, read afresh in a transaction, by the names of their targets.
 
-    `beyond` outlives the block: where it is given, the locks are released when it is closed. Raises what `locked()`
-    and `locked_many()` raise.
+    `beyond` outlives the block: where it is given, the locks are released when it is closed. Raises on entering and
+    on leaving what `locked()` and `locked_many()` raise.
     """
     if len(wanted) == 1 and beyond is None:
         (target, found) = wanted[0]
-        with locked(target.rows, found.pk, atomic=atomic, **terms, **found.lookup) as row:
-            yield {target.name: row}
-        return
+        return OneRow(target.name, locked(target.rows, found.pk, atomic=atomic, **terms, **found.lookup))
+    return several(wanted, terms, atomic=atomic, beyond=beyond)
+
+
+class OneRow:
+    """The lock on a single row; a class, and no generator, because every request of most views goes through it."""
+
+    __slots__ = ("_lock", "_name")
+
+    def __init__(self, name: str, lock: RowLock[Model]) -> None:
+        self._name = name
+        self._lock = lock
+
+    def __enter__(self) -> dict[str, Model]:
+        return {self._name: self._lock.__enter__()}
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._lock.__exit__(kind, error, traceback)
+
+
+@contextmanager
+def several(
+    wanted: Sequence[Wanted], terms: LockTerms, *, atomic: bool, beyond: ExitStack | None
+) -> Iterator[dict[str, Model]]:
+    """Several rows, or one whose lock is to outlive the transaction."""
     named = [name_row(target, found) for target, found in wanted]
     sources = {id(row.rows): row.rows for row in named}
     with ExitStack() as outside, ExitStack() as inside:

@@ -21,10 +21,14 @@ class Accepts:
     def __contains__(self, name: object) -> bool:
         return self.anything or name in self.names
 
-    def only(self, given: Mapping[str, Any], *, dropping: Iterable[str]) -> dict[str, Any]:
-        """What is given, without those to be dropped that it does not take."""
-        left_out = {name for name in dropping if name not in self}
-        return {name: value for name, value in given.items() if name not in left_out}
+    def adapt(self, given: Mapping[str, Any], *, used: Iterable[str], added: Mapping[str, Any]) -> dict[str, Any]:
+        """The keywords to call it with: without what was used and it does not take, with what is added and it does."""
+        adapted = dict(given)
+        for name in used:
+            if name not in self:
+                del adapted[name]
+        adapted.update({name: value for name, value in added.items() if name in self})
+        return adapted
 
 
 def accepted_by(function: Callable[..., Any]) -> Accepts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,6 +24,8 @@ class Found(NamedTuple):
     """Its primary key, or `None`."""
     lookup: Mapping[str, Any]
     """Or what finds it."""
+    used: Collection[str]
+    """The parameters that say so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +40,8 @@ class Target:
     """The parameter in which the function gets it."""
     row: RowIn
     """How a call names it."""
-
-    @property
-    def usual_names(self) -> list[str]:
-        """Parameters that may hold the primary key, the most telling first."""
-        model = self.model._meta.model_name
-        return [f"{model}_id", f"{model}_pk", "pk", "id"]
+    usual_names: tuple[str, ...]
+    """Parameters that may hold the primary key where that is not told, the most telling first."""
 
     def named_in(self, given: Mapping[str, Any]) -> Mapping[str, str] | None:
         """Which parameters of a call name the row, by the field that each is for; `None` when it names none."""
@@ -61,24 +59,29 @@ class Target:
 
         Raises `TypeError` when it has no such parameter, the model's `DoesNotExist` when there is nothing in it.
         """
-        lookup = self.row(*args, **given) if callable(self.row) else self._read(given)
+        used: Collection[str] = ()
+        if callable(self.row):
+            lookup = self.row(*args, **given)
+        else:
+            names = self._ensure_named(given)
+            used, lookup = names.values(), {field: given[name] for field, name in names.items()}
         if not isinstance(lookup, Mapping):
             lookup = {"pk": lookup}
         if not lookup or lookup == {"pk": None}:
             message = f"The call names no {self.model._meta.label}."
             raise self.model.DoesNotExist(message)  # type: ignore[attr-defined]  # each model has its own
-        if lookup.keys() == {"pk"}:
-            return Found(lookup["pk"], {})
-        return Found(None, lookup)
+        if len(lookup) == 1 and "pk" in lookup:
+            return Found(lookup["pk"], {}, used)
+        return Found(None, lookup, used)
 
-    def _read(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _ensure_named(self, given: Mapping[str, Any]) -> Mapping[str, str]:
         names = self.named_in(given)
         if names is None:
             raise TypeError(
                 f"Which {self.model._meta.label} is to be locked? Among {', '.join(given) or 'no parameters at all'} "
                 f"is none of {', '.join(self._wanted())}. Say with row= how the call names it."
             )
-        return {field: given[name] for field, name in names.items()}
+        return names
 
     def _wanted(self) -> list[str]:
         if isinstance(self.row, str):
@@ -115,7 +118,9 @@ def read_target(rows: Any, *, row: RowIn, name: str | None) -> Target:
             raise ValueError(f"row= cannot look for {taken[0]!r}: pass a function that gives the primary key.")
     elif row is not None and not isinstance(row, str) and not callable(row):
         raise TypeError(f"row= is the name of a parameter, names by field, or a function, not {row!r}.")
-    name = name or str(model._meta.model_name)
+    label = str(model._meta.model_name)
+    name = name or label
     if not name.isidentifier():
         raise ValueError(f"name= is the name of a parameter, not {name!r}.")
-    return Target(rows=rows, model=model, name=name, row=row)
+    usual = (f"{label}_id", f"{label}_pk", "pk", "id")
+    return Target(rows=rows, model=model, name=name, row=row, usual_names=usual)

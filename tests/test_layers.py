@@ -69,6 +69,7 @@ LAYERS = {
         "middleware",
         "views.holding",
         "views.mixins",
+        "views.plan",
         "views.refusals",
         "views.streams",
         PACKAGE,

@@ -7,7 +7,7 @@ the right one       acquire, BEGIN, view, COMMIT, release
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from django.db import connections
@@ -26,8 +26,10 @@ def take_over(wrapper: Any) -> None:
     wrapper._non_atomic_requests = set(connections)
 
 
-@contextmanager
-def request_transactions(without: frozenset[str], before_commit: Callable[[], None]) -> Iterator[None]:
+NONE: AbstractContextManager[None] = nullcontext()
+
+
+def request_transactions(without: frozenset[str], before_commit: Callable[[], None]) -> AbstractContextManager[None]:
     """The transactions that `ATOMIC_REQUESTS` asks for, as far as none is open on that database.
 
     `before_commit` is called when the block has ended well and there is something to commit.
@@ -37,9 +39,14 @@ def request_transactions(without: frozenset[str], before_commit: Callable[[], No
         for alias, settings in connections.settings.items()
         if settings["ATOMIC_REQUESTS"] and alias not in without and not users_blocks(connections[alias])
     ]
+    return transactions(aliases, before_commit) if aliases else NONE
+
+
+@contextmanager
+def transactions(aliases: list[str], before_commit: Callable[[], None]) -> Iterator[None]:
+    """Transactions on several databases."""
     with ExitStack() as stack:
         for alias in aliases:
             stack.enter_context(atomic(using=alias))
         yield
-        if aliases:
-            before_commit()
+        before_commit()

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Warning
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from .decorator import Mark
+from .plan import Mark
 
 HINT = (
     "Whoever may not use the view can hold its locks. Put @lock_instance below what asks for permission, next to the "

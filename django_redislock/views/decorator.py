@@ -2,171 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, replace
-from functools import cached_property, partial, wraps
+from collections.abc import Callable
+from dataclasses import replace
 from http import HTTPStatus
-from typing import Any, Literal, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 from django.db.models import Manager, Model, QuerySet
 from django.utils.decorators import method_decorator
 
-from ..bridging import blocking, in_a_thread, is_async
-from ..functions import get_lease
-from ..handler import DEFAULT_ALIAS
-from ..holder import is_described, working_on
-from ..rowsets import Wanted, locked_rows
-from ..signatures import accepted_by, require
-from ..targets import RowIn, Target, read_target
+from ..signatures import require
+from ..targets import RowIn, read_target
 from ..terms import LockTerms, check_terms
 from . import framework
-from .answers import answer
-from .atomic import opted_out, request_transactions, take_over
-from .holding import request_of, work_of
-from .refusals import ANSWERED, SAFE, Manner, refusal_of
-from .streams import STREAMING, Streaming, leave_to, refuse_stream
+from .plan import Methods, Plan, nothing, plan_of
+from .refusals import Manner
+from .streams import STREAMING, Streaming
 
 V = TypeVar("V", bound=Callable[..., Any])
-Methods = Collection[str] | Literal["unsafe"] | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What is locked for a view, and how."""
-
-    view: Callable[..., Any]
-    targets: tuple[Target, ...]
-    terms: LockTerms
-    manner: Manner
-    methods: Methods
-    streaming: Streaming
-    atomic: bool
-    whole_class: bool = False
-    """Whether all handlers of a class are wrapped: those that get no row, or take none, are let be."""
-
-    def locks(self, method: str, given: Mapping[str, Any]) -> bool:
-        """Whether a request is one to lock for."""
-        if self.methods is None:
-            return True
-        return method not in SAFE if self.methods == "unsafe" else method in self.methods
-
-    def call(self, args: tuple[Any, ...], given: Mapping[str, Any]) -> Any:
-        """Call the view with its rows, or answer why not."""
-        request = request_of(args)
-        if self.has_rows(given) or self.is_not_concerned(given):
-            with request_transactions(self.without, nothing):
-                return self.invoke(*args, **self.passed(given, given))
-        try:
-            with self.described(request):
-                return self.call_with_rows(request, args, given)
-        except ANSWERED as error:
-            refusal = refusal_of(error, self.manner)
-            if refusal is None:
-                raise
-            framework.raise_refusal(request, refusal, error)
-            return answer(request, refusal, error)
-
-    def has_rows(self, given: Mapping[str, Any]) -> bool:
-        """Whether the rows are there already: one handler has called another."""
-        return all(isinstance(given.get(target.name), target.model) for target in self.targets)
-
-    def is_not_concerned(self, given: Mapping[str, Any]) -> bool:
-        """Whether this is a handler among all of a class to which the URL names no row."""
-        return self.whole_class and any(
-            not callable(target.row) and target.named_in(given) is None for target in self.targets
-        )
-
-    def call_with_rows(self, request: Any, args: tuple[Any, ...], given: Mapping[str, Any]) -> Any:
-        """Lock, begin, read, call, commit, release."""
-        seen = args if args[0] is request else args[1:]
-        wanted = [Wanted(target, target.find(seen, given)) for target in self.targets]
-        if not self.locks(request.method, given):
-            with request_transactions(self.without, nothing):
-                rows = {target.name: target.read(found) for target, found in wanted}
-                return self.invoke(*args, **self.passed(given, rows))
-        holds = self.streaming == "hold"
-        with ExitStack() as beyond:
-            outside = beyond if holds else None
-            with locked_rows(wanted, self.terms, atomic=self.atomic, beyond=outside) as rows:
-                with request_transactions(self.without, partial(self.ensure_held, rows.values())):
-                    response = self.invoke(*args, **self.passed(given, rows))
-                    if not holds:
-                        refuse_stream(response, self.view)
-            leave_to(response, beyond)
-        return response
-
-    def passed(self, given: Mapping[str, Any], rows: Mapping[str, Any]) -> dict[str, Any]:
-        """The view's keywords: what named the rows only if it takes that, and the rows."""
-        accepts = accepted_by(self.view)
-        used = [name for target in self.targets for name in (target.named_in(given) or {}).values()]
-        kept = accepts.only(given, dropping=used)
-        return kept | {name: rows[name] for name in self.names if name in accepts and name in rows}
-
-    def ensure_held(self, rows: Iterable[Model]) -> None:
-        """Raise `LeaseLost` when a lease has ended: nobody commits after the deadline."""
-        for row in rows:
-            get_lease(row, alias=self.terms.get("alias", DEFAULT_ALIAS)).ensure_held()
-
-    @cached_property
-    def names(self) -> list[str]:
-        """The parameters in which the view gets its rows."""
-        return [target.name for target in self.targets]
-
-    @cached_property
-    def invoke(self) -> Callable[..., Any]:
-        """The view; of an asynchronous one what awaiting it gives."""
-        return blocking(self.view) if self.is_async else self.view
-
-    @cached_property
-    def is_async(self) -> bool:
-        """Whether the view is to be awaited."""
-        return is_async(self.view)
-
-    @cached_property
-    def without(self) -> frozenset[str]:
-        """The databases for which the view wants no `ATOMIC_REQUESTS`."""
-        return opted_out(self.view)
-
-    @staticmethod
-    def described(request: Any) -> AbstractContextManager[None]:
-        """Name the request as what the holder is doing, unless the middleware or somebody else has done that."""
-        return nullcontext() if is_described() else working_on(partial(work_of, request))
-
-    def wrapper(self) -> Any:
-        """The view to be called in its place."""
-        if self.is_async:
-
-            @wraps(self.view)
-            async def wrapped(*args: Any, **given: Any) -> Any:
-                return await in_a_thread(self.call, args, given)
-        else:
-
-            @wraps(self.view)
-            def wrapped(*args: Any, **given: Any) -> Any:
-                return self.call(args, given)
-
-        take_over(wrapped)
-        wrapped._redislock = Mark(self, wrapped)  # type: ignore[attr-defined]  # functions take any attribute
-        return wrapped
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """Tells the plan's own wrapper from the functions around it, which copy its attributes."""
-
-    plan: Plan
-    wrapper: Any
-
-
-def plan_of(view: Any) -> Plan | None:
-    """The plan of a view that is itself the wrapper of one."""
-    mark = getattr(view, "_redislock", None)
-    return mark.plan if mark is not None and mark.wrapper is view else None
-
-
-def nothing() -> None:
-    """There is no lease to be checked."""
 
 
 def lock_instance(
