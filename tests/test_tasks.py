@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 
 from django_redislock import LockBusy, WaitTimeout, lock, lock_task
 from tests.flows import elsewhere, is_free
@@ -129,7 +129,7 @@ class TestByRow:
             elsewhere(withdraw_by_id, account.pk)
 
     def test_a_coroutine_function_works_on_a_row_too(self, account):
-        assert asyncio.run(withdraw_of("rent")) == "ran"
+        assert async_to_sync(withdraw_of)("rent") == "ran"
         assert Account.objects.get().balance == 90
 
     def test_the_caller_does_not_give_the_row(self):
