@@ -74,17 +74,17 @@ class LockedObjectMixin(GenericAPIView):
         self.check_object_permissions(self.request, row)
         return row
 
-    def handle_exception(self, error: Exception) -> Response:
+    def handle_exception(self, exc: Exception) -> Response:
         """Roll back and release, then answer as the view does."""
         try:
-            self.locks.__exit__(type(error), error, error.__traceback__)
+            self.locks.__exit__(type(exc), exc, exc.__traceback__)
         except RedisLockError as lost:
-            error = lost
-        refusal = refusal_of(error, self.lock_manner)
+            exc = lost
+        refusal = refusal_of(exc, self.lock_manner)
         if refusal is not None:
-            note(self.request, refusal, error)
-            error = Refused(refusal)
-        return super().handle_exception(error)
+            note(self.request, refusal, exc)
+            exc = Refused(refusal)
+        return super().handle_exception(exc)
 
     def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
         """Commit and release; a lease that was lost changes the answer."""

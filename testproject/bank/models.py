@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from django.core.validators import MinValueValidator
 from django.db import models
@@ -42,6 +42,9 @@ class Transfer(models.Model):
         REFUSED = "refused", "refused: not enough money"
 
     key = models.CharField("idempotency key", max_length=KEY_LENGTH, unique=True)
+    if TYPE_CHECKING:  # for checkers without a plugin for Django
+        source_id: int
+        target_id: int
     source = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="sent")
     target = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="received")
     amount = models.DecimalField(max_digits=12, decimal_places=2, validators=[MinValueValidator(PENNY)])

@@ -24,7 +24,7 @@ else:
 
 
 class AccountSerializer(AccountModelSerializer):
-    class Meta:
+    class Meta:  # pyright: ignore[reportIncompatibleVariableOverride]  # a base that the stubs alone have
         model = Account
         fields = ("id", "number", "owner", "balance")
         read_only_fields = ("balance",)

@@ -11,6 +11,7 @@ from typing import Any
 
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.mixins import LoginRequiredMixin
+from django.db.models import Q
 from django.forms import DecimalField, ValidationError
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import redirect
@@ -101,7 +102,7 @@ def statement(request: HttpRequest, account: Account) -> StreamingHttpResponse:
 
     def lines() -> Iterator[str]:
         writer = csv.writer(Echo())
-        for transfer in (account.sent.all() | account.received.all()).order_by("pk").iterator():
+        for transfer in Transfer.objects.filter(Q(source=account) | Q(target=account)).order_by("pk").iterator():
             yield writer.writerow([transfer.key, transfer.amount, transfer.status])
         yield writer.writerow(["balance", account.balance, ""])
 
