@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -200,6 +201,14 @@ def test_many_takes_several_with_two_round_trips(real_redis, tmp_path):
     report = run_benchmark("many", "--quick", to=tmp_path / "many.json")
     trips = {"raw pair": 2, "lock_many(), 10 names": 2, '10 x lock("name")': 20}
     assert {name: row["round_trips"] for name, row in report["rows"].items()} == trips
+
+
+def test_edges_compares_the_decorator_with_the_block(real_redis, tmp_path):
+    if "TEST_POSTGRES_URL" not in os.environ:
+        pytest.skip("It needs PostgreSQL.")
+    report = run_benchmark("edges", "--rounds", "2", to=tmp_path / "edges.json")
+    assert report["rows"]["with locked()"]["more"] == 0
+    assert report["rows"]["@lock_instance"]["p50"] > 0
 
 
 def test_what_fails_in_a_process_fails_the_benchmark():

@@ -7,11 +7,12 @@ from functools import partial
 from typing import Any
 
 import pytest
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.urls import path
 
-from django_redislock import Deadlock, get_lease, lock, lock_instance, locked
+from django_redislock import Deadlock, RedisLockError, get_lease, lock, lock_instance, locked
 from django_redislock.holder import Work, working_on
 from tests.flows import elsewhere, is_free
 from tests.testapp.models import Account, Ticket
@@ -21,6 +22,10 @@ pytestmark = pytest.mark.django_db(transaction=True)
 HTML, JSON, PROBLEM = "text/html", "application/json", "application/problem+json"
 
 
+class VersionConflict(RedisLockError, DatabaseError):
+    """As a versioned row raises it."""
+
+
 def work(request: HttpRequest, account: Account) -> HttpResponse:
     match request.GET.get("then"):
         case "late":
@@ -28,6 +33,9 @@ def work(request: HttpRequest, account: Account) -> HttpResponse:
             get_lease(account).deadline = 0
         case "deadlock":
             raise Deadlock("Round and round, as web-1 pid 7 does.")
+        case "conflict":
+            Account.objects.update(name="changed")
+            raise VersionConflict("The row was changed by another.", key="bank.Account:7")
         case "missing":
             Ticket.objects.get(pk=account.pk)
         case "inner":
@@ -115,6 +123,13 @@ class TestStatus:
         assert Account.objects.get().name == "rent"
 
     @each_way
+    def test_a_version_conflict_is_409_and_rolled_back(self, post, key, way):
+        response = post(way, then="conflict")
+        assert (response.status_code, response.json()["code"]) == (409, "version_conflict")
+        assert "Retry-After" not in response
+        assert Account.objects.get().name == "rent"
+
+    @each_way
     def test_a_deadlock_is_as_busy(self, post, way):
         response = post(way, then="deadlock")
         assert (response.status_code, response.json()["code"], response["Retry-After"]) == (423, "deadlock", "1")
@@ -136,7 +151,7 @@ class TestStatus:
             post(way, then="missing")
 
     @each_way
-    @pytest.mark.parametrize("then", ["", "late", "deadlock", "inner"])
+    @pytest.mark.parametrize("then", ["", "late", "conflict", "deadlock", "inner"])
     def test_nothing_stays_locked(self, post, key, way, then):
         post(way, then=then)
         assert is_free(key)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from django.core.exceptions import ObjectDoesNotExist
+from django.db import DatabaseError
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
@@ -55,6 +56,7 @@ class Manner:
 BUSY = _("Somebody else is working on this at the moment. Nothing was changed. Please try again in a moment.")
 AWAY = _("This cannot be locked at the moment. Nothing was changed. Please try again in a moment.")
 LOST = _("This took too long, and nothing was changed. Please try again in a moment.")
+CHANGED = _("Somebody else has changed this in the meantime. Nothing was changed. Please look at it again.")
 MISSING = _("There is no such object.")
 
 
@@ -71,6 +73,8 @@ def refusal_of(error: BaseException, manner: Manner) -> Refusal | None:
             return Refusal(status=HTTPStatus.SERVICE_UNAVAILABLE, code=code, detail=AWAY, retry_after=later)
         case LeaseLost():
             return Refusal(status=HTTPStatus.SERVICE_UNAVAILABLE, code="lease_lost", detail=LOST, retry_after=later)
+        case RedisLockError() if isinstance(error, DatabaseError):  # a version conflict, which the database has found
+            return Refusal(status=HTTPStatus.CONFLICT, code="version_conflict", detail=CHANGED)
         case ObjectDoesNotExist() if raised_on_entering(error):
             return Refusal(status=HTTPStatus.NOT_FOUND, code="not_found", detail=MISSING)
     return None
