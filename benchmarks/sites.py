@@ -23,15 +23,8 @@ OPENING = 1000
 READY_WITHIN = 60.0
 
 SERVERS = {
-    "gunicorn": ["gunicorn", "testproject.wsgi:application", "--workers=3", "--log-level=error", "--bind=ADDRESS"],
-    "uvicorn": [
-        "uvicorn",
-        "testproject.asgi:application",
-        "--workers=2",
-        "--lifespan=off",
-        "--log-level=error",
-        "PORT",
-    ],
+    "gunicorn": ["gunicorn", "testproject.wsgi:application", "--workers=3", "--bind=127.0.0.1:{port}"],
+    "uvicorn": ["uvicorn", "testproject.asgi:application", "--workers=2", "--lifespan=off", "--port={port}"],
 }
 
 OPEN = f"""
