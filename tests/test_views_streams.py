@@ -71,7 +71,10 @@ class TestHeld:
         assert is_free(key)
 
     def test_a_stream_that_cannot_be_closed_well_frees_it(self, account, key):
-        class Spoilt(BytesIO):
+        class Spoilt:
+            def __iter__(self) -> Iterator[bytes]:
+                return iter([b"line"])
+
             def close(self) -> None:
                 raise OSError("No close.")
 
