@@ -22,7 +22,7 @@ COLUMNS = (
     Column("cut_off", "cut\noff", "g"),
     Column("other", "other\nanswers", "g"),
     Column("wrong", "wrong\naccounts", "g"),
-    Column("drift", "money\ndrift", "g"),
+    Column("drift", "cents\ntoo many", "g"),
 )
 NOTES = (
     "302: moved; 409: not enough money; 423: an account was busy for longer than the view waits, 2 s.",
@@ -76,7 +76,7 @@ def targets(rows: dict[str, Row]) -> Iterator[Target]:
     """What has to be so."""
     for name, row in rows.items():
         yield Target(f"{name}: wrong accounts", row["wrong"], 0, "g")
-        yield Target(f"{name}: money drift", abs(row["drift"] or 0), 0, "g")
+        yield Target(f"{name}: cents too many or too few", abs(row["drift"] or 0), 0, "g")
         yield Target(f"{name}: other answers", row["other"], 0, "g")
         if "killed" not in name:
             yield Target(f"{name}: cut off", row["cut_off"], 0, "g")
