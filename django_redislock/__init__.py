@@ -1,12 +1,21 @@
 """Row locks for Django models that live in Redis."""
 
+from typing import TYPE_CHECKING, Any
+
+from . import checkedsaves as checkedsaves  # makes saves of versioned models checked
 from .commands import LockedCommand, lock_command
 from .conf import InvalidLockSettings
+from .conflicts import VersionConflict
 from .exceptions import Deadlock, LeaseLost, LockBusy, LockNotHeld, RedisLockError, StoreUnavailable, WaitTimeout
 from .functions import get_lease, lock, lock_many, locked, locked_many
 from .managers import LockManager, LockQuerySet
+from .retry import retry_on_conflict
 from .tasks import lock_task
+from .versions import VersionField
 from .views.decorator import lock_instance
+
+if TYPE_CHECKING:
+    from .versionedmodel import VersionedModel
 
 __all__ = [
     "Deadlock",
@@ -19,6 +28,9 @@ __all__ = [
     "LockedCommand",
     "RedisLockError",
     "StoreUnavailable",
+    "VersionConflict",
+    "VersionField",
+    "VersionedModel",
     "WaitTimeout",
     "get_lease",
     "lock",
@@ -28,4 +40,14 @@ __all__ = [
     "lock_task",
     "locked",
     "locked_many",
+    "retry_on_conflict",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The model, once it is asked for: no model can be made before all apps are there, and this is one of them."""
+    if name == "VersionedModel":
+        from .versionedmodel import VersionedModel  # noqa: PLC0415 - see above
+
+        return VersionedModel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,13 +10,15 @@ from django.db import models
 from .guards import LockInfo
 from .handler import DEFAULT_ALIAS
 from .manyrows import RowLocks, select_many
+from .optimistic import Optimistic
 from .rows import RowLock, select
 from .terms import UNSET, MaybeSeconds
+from .versionquery import VersionQuerySet
 
 M = TypeVar("M", bound=models.Model)
 
 
-class LockQuerySet(models.QuerySet[M]):
+class LockQuerySet(VersionQuerySet[M]):
     """A queryset whose rows can be locked; `LockQuerySet.as_manager()` works too."""
 
     def locked(
@@ -86,6 +88,17 @@ class LockQuerySet(models.QuerySet[M]):
             limit=limit,
             **unknown,
         )
+
+    def optimistic(self, pk: Any = None, /, **lookup: Any) -> Optimistic[M]:
+        """A fresh row to work on without a lock: `with Account.objects.optimistic(pk) as account:`, or `async with`.
+
+        Asks no Redis and opens no transaction, so the work may take minutes; `account.save()` writes if nobody has
+        changed the row meanwhile, and raises `VersionConflict` otherwise. The row is named as for `locked()`.
+
+        Raises `TypeError` for a model without a `VersionField`; on entering `DoesNotExist`, and
+        `TransactionManagementError` inside a transaction.
+        """
+        return Optimistic(self, pk, lookup)
 
     def lock_info(self, pk: Any, /, *, alias: str = DEFAULT_ALIAS) -> LockInfo | None:
         """Who holds the lock on the row with this primary key, or `None`; whether the row exists is not asked.

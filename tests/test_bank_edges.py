@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 from decimal import Decimal
 from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +17,8 @@ from django.test import AsyncClient, Client
 
 from django_redislock import lock
 from testproject.bank import tasks
-from testproject.bank.models import Account, Transfer
+from testproject.bank.management.commands import import_rates
+from testproject.bank.models import Account, RateTable, Transfer
 from tests.flows import elsewhere, is_free
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -125,6 +129,43 @@ class TestCommand:
         with pytest.raises(CommandError, match="command:nightly_interest is held by"):
             call_command("nightly_interest", "--rate=0.01")
         assert balances() == [101, Decimal("5.05")]
+
+
+class TestImport:
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> Path:
+        path = tmp_path / "rates.csv"
+        path.write_text("NOK,11.5\nSEK,11.2\n")
+        return path
+
+    def test_rates_are_imported(self, lock_alias, file):
+        RateTable.objects.create(name="noon", rates={"DKK": "7.46"})
+        out = StringIO()
+        call_command("import_rates", "noon", str(file), stdout=out)
+        assert out.getvalue() == "3 rates are in noon.\n"
+        assert RateTable.objects.get().rates == {"DKK": "7.46", "NOK": "11.5", "SEK": "11.2"}
+
+    def test_what_somebody_has_edited_meanwhile_is_not_written_over(self, lock_alias, file, monkeypatch):
+        def edit(file: Any) -> Any:
+            table = RateTable.objects.get()
+            table.rates = {"NOK": "1"}
+            table.save()
+            return csv.reader(file)
+
+        monkeypatch.setattr(import_rates, "csv", SimpleNamespace(reader=edit))
+        with pytest.raises(CommandError, match="the table was edited meanwhile"):
+            call_command("import_rates", "noon", str(file))
+        assert RateTable.objects.get().rates == {"NOK": "1"}
+
+    def test_a_line_that_makes_no_sense_imports_nothing(self, lock_alias, file):
+        file.write_text("NOK,much\n")
+        with pytest.raises(CommandError, match="has no rate"):
+            call_command("import_rates", "noon", str(file))
+        assert RateTable.objects.get().rates == {}
+
+    def test_one_import_of_a_table_runs_at_a_time(self, lock_alias, file):
+        with lock("command:import_rates?table=noon"), pytest.raises(CommandError, match="is held by"):
+            elsewhere(lambda: call_command("import_rates", "noon", str(file)))
 
 
 class TestTasks:

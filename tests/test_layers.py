@@ -31,7 +31,10 @@ LAYERS = {
     },
     "semantics": {"keylock", "holds", "manylock", "waiting"},
     "facade": {
+        "checkedmodel",
+        "checkedsaves",
         "conf",
+        "conflicts",
         "forcing",
         "functions",
         "guards",
@@ -41,11 +44,17 @@ LAYERS = {
         "managers",
         "many",
         "manyrows",
+        "optimistic",
+        "retry",
+        "rollback",
         "rowkeeping",
         "rows",
         "signals",
         "terms",
         "transactions",
+        "versionedmodel",
+        "versionquery",
+        "versions",
     },
     "edge": {
         "apps",
@@ -90,7 +99,7 @@ THIRD_PARTIES = {
     "values": set[str](),
     "stores": {"redis"},
     "semantics": set[str](),
-    "facade": {"django", "django_redis", "redis"},
+    "facade": {"asgiref", "django", "django_redis", "redis"},
     "edge": {"asgiref", "celery", "django", "django_redis", "rest_framework"},
 }
 

@@ -7,12 +7,11 @@ from functools import partial
 from typing import Any
 
 import pytest
-from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.urls import path
 
-from django_redislock import Deadlock, RedisLockError, get_lease, lock, lock_instance, locked
+from django_redislock import Deadlock, VersionConflict, get_lease, lock, lock_instance, locked
 from django_redislock.holder import Work, working_on
 from tests.flows import elsewhere, is_free
 from tests.testapp.models import Account, Ticket
@@ -20,10 +19,6 @@ from tests.testapp.models import Account, Ticket
 pytestmark = pytest.mark.django_db(transaction=True)
 
 HTML, JSON, PROBLEM = "text/html", "application/json", "application/problem+json"
-
-
-class VersionConflict(RedisLockError, DatabaseError):
-    """As a versioned row raises it."""
 
 
 def work(request: HttpRequest, account: Account) -> HttpResponse:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import DatabaseError
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from ..conflicts import VersionConflict
 from ..exceptions import Deadlock, LeaseLost, LockBusy, RedisLockError, StoreUnavailable
 
 ANSWERED = (RedisLockError, ObjectDoesNotExist)
@@ -73,7 +73,7 @@ def refusal_of(error: BaseException, manner: Manner) -> Refusal | None:
             return Refusal(status=HTTPStatus.SERVICE_UNAVAILABLE, code=code, detail=AWAY, retry_after=later)
         case LeaseLost():
             return Refusal(status=HTTPStatus.SERVICE_UNAVAILABLE, code="lease_lost", detail=LOST, retry_after=later)
-        case RedisLockError() if isinstance(error, DatabaseError):  # a version conflict, which the database has found
+        case VersionConflict():
             return Refusal(status=HTTPStatus.CONFLICT, code="version_conflict", detail=CHANGED)
         case ObjectDoesNotExist() if raised_on_entering(error):
             return Refusal(status=HTTPStatus.NOT_FOUND, code="not_found", detail=MISSING)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from django.core.validators import MinValueValidator
 from django.db import models
 
-from django_redislock import LockManager
+from django_redislock import LockManager, VersionField
 
 PENNY = Decimal("0.01")
 KEY_LENGTH = 64
@@ -60,3 +60,19 @@ class Transfer(models.Model):
 
     def __str__(self) -> str:
         return f"{self.key}: {self.amount} from {self.source_id} to {self.target_id}, {self.status}"
+
+
+class RateTable(models.Model):
+    """Exchange rates, imported from a file that takes its time, and edited by people meanwhile."""
+
+    name = models.CharField(max_length=40, unique=True)
+    rates = models.JSONField(default=dict)
+    version = VersionField()
+
+    objects = LockManager()
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
