@@ -74,6 +74,11 @@ def parser() -> argparse.ArgumentParser:
     edges.set_defaults(servers=(Redis, PostgreSQL))
     edges.add_argument("--rounds", type=positive, default=200, help="blocks in which both take a turn (200)")
 
+    renew = commands.add_parser("renew", help="a thousand locks held for much longer than their ttl")
+    renew.set_defaults(servers=(Redis,))
+    renew.add_argument("--seconds", type=positive, default=120, help="how long each rival holds them (120)")
+    renew.add_argument("--quick", action="store_true", help="twenty locks, two seconds: to see that it runs")
+
     for command in commands.choices.values():
         command.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file, too")
     return whole

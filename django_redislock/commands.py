@@ -47,7 +47,8 @@ class LockedCommand(BaseCommand):
     lock_arguments: ClassVar[Sequence[str]] = ()
     """Arguments whose values are a part of it, so that runs with other values do not exclude each other."""
     lock_terms: ClassVar[LockTerms] = {}
-    """`ttl`, `alias` and `wait` as for `lock()`, but that without `wait` it is not waited for."""
+    """`ttl`, `alias`, `wait` and `max_hold` as for `lock()`, but that without `wait` it is not waited for, and without
+    `max_hold` renewed for as long as the run takes."""
     when_busy: ClassVar[WhenBusy] = "fail"
     """`"fail"` with a `CommandError`, or `"skip"` the run."""
     busy_exit_code: ClassVar[int] = TEMPORARY_FAILURE
@@ -73,8 +74,7 @@ class LockedCommand(BaseCommand):
         wait, no_lock = options.pop("lock_wait", None), options.pop("no_lock", False)
         if no_lock:
             return super().execute(*args, **options)
-        terms: LockTerms = self.lock_terms if "nowait" in self.lock_terms else {"wait": 0, **self.lock_terms}
-        guard = lock(self.lock_key(options), **terms)
+        guard = lock(self.lock_key(options), **self.terms())
         with working_on(lambda: Work(f"command {self.command_name}")), Interruptions() as interruptions:
             try:
                 lease = guard.acquire() if wait is None else guard.acquire(wait=wait)
@@ -83,6 +83,11 @@ class LockedCommand(BaseCommand):
                 return None
             with self.given_back(guard, lease, interruptions):
                 return super().execute(*args, **options)
+
+    def terms(self) -> LockTerms:
+        """How the lock is held: unless that is told, it is not waited for, and renewed for as long as the run takes."""
+        terms: LockTerms = {"max_hold": None, **self.lock_terms}
+        return terms if "nowait" in terms else {"wait": 0, **terms}
 
     @property
     def command_name(self) -> str:
@@ -167,7 +172,8 @@ def lock_command(
 ) -> type[C] | Callable[[type[C]], type[C]]:
     """Make a command a `LockedCommand`: `@lock_command` or `@lock_command(arguments=["country"])` on its class.
 
-    The arguments are the attributes of `LockedCommand`; `wait`, `nowait`, `ttl` and `alias` are its `lock_terms`.
+    The arguments are the attributes of `LockedCommand`; `wait`, `nowait`, `ttl`, `max_hold` and `alias` are its
+    `lock_terms`.
     Raises `TypeError` or `ValueError` for what cannot be right.
     """
     check_terms(terms, call="lock_command()")

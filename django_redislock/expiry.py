@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .guards import NamedLock
-from .lease import LeaseState
+from .keylock import not_held
+from .stores.base import Answer
 
 
 def leave_to_expire(lock: NamedLock, *, after: float) -> None:
@@ -17,7 +18,10 @@ def leave_to_expire(lock: NamedLock, *, after: float) -> None:
     if hold.count > 1 or lock._transactions():
         lock.release()
         return
-    hold.lease.extend(after)
+    hold.lock.ensure_ours(hold.lease)
     lock._entries.remove(entry)
     hold.leave()
-    hold.lease.end(LeaseState.RELEASED)
+    hold.lease.end(None)  # before the question, so that no watchdog renews what is to expire
+    answer = hold.lock.store.renew(hold.lock.key, token=hold.lease.token, ttl=after)
+    if answer is not Answer.DONE:
+        raise not_held(hold.lock.key, answer)

@@ -159,8 +159,8 @@ def lock_task(
     `name`, which the caller of the task does not give.
 
     `when_busy`: `"retry"` runs the task again after `retry_in` seconds, `"skip"` leaves it, `"fail"` raises
-    `LockBusy`. `wait`, `nowait`, `ttl`, `alias` and `atomic` as for `locked()`, but that without `wait` it is not
-    waited for. Raises `TypeError` or `ValueError` for what cannot be right.
+    `LockBusy`. `wait`, `nowait`, `ttl`, `max_hold`, `alias` and `atomic` as for `locked()`, but that without `wait` it
+    is not waited for. Raises `TypeError` or `ValueError` for what cannot be right.
     """
     if inspect.isroutine(rows):
         return lock_task()(rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 from io import StringIO
 from typing import Any, ClassVar
@@ -103,6 +104,21 @@ class TestTheLock:
     def test_it_works_in_a_thread(self):
         assert elsewhere(run, Guarded) == "ran"
         assert is_free(KEY)
+
+    def test_it_is_renewed_while_the_command_runs_however_long(self):
+        seen: list[Any] = []
+
+        def body(**options: Any) -> None:
+            until(lambda: (info := lock(KEY).info()) is not None and held_for(info) > 0.5)
+            seen.append(is_free(KEY))
+
+        assert run(command_with(body, ttl=0.3)) == "ran"
+        assert seen == [False]
+
+
+def held_for(info: Any) -> float:
+    """Seconds since it was acquired, by this machine's clock, which is the server's."""
+    return time.time() - float(info.since.timestamp())
 
 
 @pytest.mark.usefixtures("lock_alias")

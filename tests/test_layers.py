@@ -29,7 +29,7 @@ LAYERS = {
         "stores.verbs",
         "stores.wakeups",
     },
-    "semantics": {"keylock", "holds", "manylock", "waiting"},
+    "semantics": {"keylock", "holds", "manylock", "renewing", "waiting", "watchdog"},
     "facade": {
         "checkedmodel",
         "checkedsaves",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -95,6 +95,15 @@ class Grant:
     """When, seconds since the epoch by the server's clock."""
 
 
+class Renewal(NamedTuple):
+    """What a lease asks for."""
+
+    key: Key
+    token: str
+    ttl: float
+    """Seconds from now."""
+
+
 class Ear(Protocol):
     """Where one waiter hears of its grant."""
 
@@ -175,6 +184,12 @@ class Store(Protocol):
 
     def renew(self, key: Key, *, token: str, ttl: float) -> Answer:
         """Keep the key for `ttl` seconds from now if `token` holds it."""
+
+    def renew_many(self, renewals: Sequence[Renewal], *, within: float) -> list[Answer]:
+        """Keep each key for its ttl from now, or for longer if it has more left; an answer for each.
+
+        One question, which may take so many seconds.
+        """
 
     def inspect(self, key: Key) -> Held | None:
         """Say who holds the key, if anyone does."""

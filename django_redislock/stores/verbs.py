@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from ..holder import decode
 from ..keys import bucket_of
@@ -27,6 +28,7 @@ ANSWERS = {1: Answer.DONE, 0: Answer.GONE, -1: Answer.ANOTHERS, -2: Answer.FORCE
 
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 class Call(NamedTuple, Generic[T]):
@@ -38,6 +40,23 @@ class Call(NamedTuple, Generic[T]):
     read: Callable[[Any], T]
     settle: Callable[[], Call[None]] | None = None
     """Makes the call that follows when no answer comes, so that nothing stays taken, carried out or not."""
+
+    @property
+    def words(self) -> tuple[int | str, ...]:
+        """Keys and arguments, as they are sent."""
+        return (len(self.keys), *self.keys, *self.args)
+
+
+class Question(Protocol[T_co]):
+    """What is sent and answered at once: a call, or several together."""
+
+    @property
+    def read(self) -> Callable[[Any], T_co]:
+        """Reads the reply."""
+
+    @property
+    def settle(self) -> Callable[[], Call[None]] | None:
+        """As `Call.settle`."""
 
 
 class Names(NamedTuple):
@@ -108,7 +127,9 @@ class Verbs:
     def force(self, key: Key) -> Call[Held | None]:
         """Take the key from whoever holds it."""
         names = names_of(self._prefix, key.name)
-        return Call(FORCE, names.all, ("nobody", key.name, names.root), read_force)
+        question = os.urandom(8).hex()  # in the place of a token: it holds nothing, but is known when it comes again
+        keys = (*names.all, note_of(names, question, key))
+        return Call(FORCE, keys, (question, key.name, names.root, RELEASE_NOTE_MS), read_force)
 
     def renew(self, key: Key, *, token: str, ttl: float) -> Call[Answer]:
         """Keep the key."""
@@ -123,7 +144,7 @@ class Verbs:
 
 
 def note_of(names: Names, token: str, key: Key) -> str:
-    """The note that a token has the key no more.
+    """The note that a token has the key no more, or what was done for a question.
 
     With the name: a token that several keys were acquired for may be released of one after the other.
     """

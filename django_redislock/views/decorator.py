@@ -45,7 +45,8 @@ def lock_instance(
     `methods`: those to lock for, `"unsafe"` for all that may change something; to others the row is passed without
     its lock. `busy_status`: 423 or 409. `retry_after`: seconds, told to those who are refused. `streaming`: what to do
     with a response whose body is still to be made, `"refuse"` or `"hold"` the lock until it is closed. `atomic=False`
-    opens no transaction but what `ATOMIC_REQUESTS` asks for. `wait`, `nowait`, `ttl` and `alias` as for `locked()`.
+    opens no transaction but what `ATOMIC_REQUESTS` asks for. `wait`, `nowait`, `ttl`, `max_hold` and `alias` as for
+    `locked()`.
 
     Decorators that stand directly on one another lock their rows together, in one order for all.
 
