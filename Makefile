@@ -41,6 +41,8 @@ format: $(VENV)/with-lint
 
 type: $(VENV)/with-demo $(VENV)/with-test $(VENV)/with-type
 	@$(BIN)/mypy
+	@$(BIN)/pyright --pythonpath $(BIN)/python testproject
+	@$(BIN)/python -m pytest -q tests/test_types.py
 
 docs: $(VENV)/with-docs
 	@$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs docs/_build/html

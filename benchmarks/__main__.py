@@ -71,6 +71,15 @@ def parser() -> argparse.ArgumentParser:
     faults.add_argument("--workers", type=positive, default=8, help="how many processes (8)")
     faults.add_argument("--seed", type=int, default=0, help="of the weather (0)")
 
+    load = commands.add_parser("load", help="the bank behind gunicorn and uvicorn, under a real HTTP load")
+    load.set_defaults(servers=(Redis, RoomyPostgreSQL))
+    load.add_argument("--visitors", type=positive, default=32, help="how many come back at once (32)")
+    load.add_argument("--seconds", type=positive, default=20, help="for how long, each time (20)")
+
+    edges = commands.add_parser("edges", help="the decorator beside `with locked()`, uncontended")
+    edges.set_defaults(servers=(Redis, PostgreSQL))
+    edges.add_argument("--rounds", type=positive, default=200, help="blocks in which both take a turn (200)")
+
     renew = commands.add_parser("renew", help="a thousand locks held for much longer than their ttl")
     renew.set_defaults(servers=(Redis,))
     renew.add_argument("--seconds", type=positive, default=120, help="how long each rival holds them (120)")

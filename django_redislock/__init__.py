@@ -3,13 +3,16 @@
 from typing import TYPE_CHECKING, Any
 
 from . import checkedsaves as checkedsaves  # makes saves of versioned models checked
+from .commands import LockedCommand, lock_command
 from .conf import InvalidLockSettings
 from .conflicts import VersionConflict
 from .exceptions import Deadlock, LeaseLost, LockBusy, LockNotHeld, RedisLockError, StoreUnavailable, WaitTimeout
 from .functions import get_lease, lock, lock_many, locked, locked_many
 from .managers import LockManager, LockQuerySet
 from .retry import retry_on_conflict
+from .tasks import lock_task
 from .versions import VersionField
+from .views.decorator import lock_instance
 
 if TYPE_CHECKING:
     from .versionedmodel import VersionedModel
@@ -22,6 +25,7 @@ __all__ = [
     "LockManager",
     "LockNotHeld",
     "LockQuerySet",
+    "LockedCommand",
     "RedisLockError",
     "StoreUnavailable",
     "VersionConflict",
@@ -30,7 +34,10 @@ __all__ = [
     "WaitTimeout",
     "get_lease",
     "lock",
+    "lock_command",
+    "lock_instance",
     "lock_many",
+    "lock_task",
     "locked",
     "locked_many",
     "retry_on_conflict",

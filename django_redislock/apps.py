@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from .checks import check_outages, check_settings
 from .versionchecks import check_models
+from .views.checks import check_views
 
 
 class RedisLockConfig(AppConfig):
@@ -21,3 +22,4 @@ class RedisLockConfig(AppConfig):
         checks.register(check_settings, checks.Tags.caches)
         checks.register(check_outages, checks.Tags.models)
         checks.register(check_models, checks.Tags.models)
+        checks.register(check_views, checks.Tags.urls)

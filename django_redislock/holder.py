@@ -7,8 +7,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
@@ -51,19 +50,30 @@ LONGEST_WORK = 200
 _work: ContextVar[Callable[[], Work] | None] = ContextVar("django_redislock_work", default=None)
 
 
-@contextmanager
-def working_on(describe: Callable[[], Work]) -> Iterator[None]:
+class WorkingOn:
+    """A block in which locks say what their holder is doing."""
+
+    __slots__ = ("_before", "_describe")
+
+    def __init__(self, describe: Callable[[], Work]) -> None:
+        self._describe = describe
+        self._before: Callable[[], Work] | None = None
+
+    def __enter__(self) -> None:
+        self._before = _work.get()
+        _work.set(self._describe)
+
+    def __exit__(self, *error: object) -> None:
+        _work.set(self._before)  # not by a token: under ASGI the block may end in a copy of its context
+
+
+def working_on(describe: Callable[[], Work]) -> WorkingOn:
     """Within the block, locks say that their holder is doing what `describe()` gives.
 
     It is called when a lock is acquired, not before. It must not ask a database or a server, and what it gives is
     shown to whoever may see locks: it holds no secrets.
     """
-    before = _work.get()
-    _work.set(describe)
-    try:
-        yield
-    finally:
-        _work.set(before)  # not by a token: under ASGI the block may end in a copy of its context
+    return WorkingOn(describe)
 
 
 @lru_cache(maxsize=1)
@@ -77,6 +87,11 @@ def _program() -> str:
     script = PurePath(sys.argv[0]).name if sys.argv else ""
     has_subcommand = script in {"manage.py", "django-admin"} and len(sys.argv) > 1
     return f"{script} {sys.argv[1]}" if has_subcommand and not sys.argv[1].startswith("-") else script
+
+
+def is_described() -> bool:
+    """Whether what the flow works on is told already."""
+    return _work.get() is not None
 
 
 @lru_cache(maxsize=1024)

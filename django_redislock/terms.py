@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, TypedDict
 
 from .conf import OnOutage
 from .handler import DEFAULT_ALIAS
@@ -27,6 +27,21 @@ OTHER_WORDS = {
     "blocking": "nowait=",
     "expire": "ttl=",
 }
+
+
+class LockTerms(TypedDict, total=False):
+    """What decorators hand on to `lock()`, `locked()` and `locked_many()`, and mean by it what these mean."""
+
+    alias: str
+    """Alias in `REDISLOCK`."""
+    ttl: Seconds
+    """How long the server keeps the lease."""
+    wait: Seconds | None
+    """How long acquiring may wait; `None`: for ever."""
+    nowait: bool
+    """One try."""
+    max_hold: Seconds | None
+    """How long the lease is renewed; `None`: for as long as it is held."""
 
 
 class Terms(NamedTuple):
@@ -61,6 +76,12 @@ def read_terms(
     if wait is not UNSET:
         return Terms(alias, UNSET if ttl is UNSET else read_ttl(ttl), read_wait(wait), max_hold)
     return Terms(alias, UNSET if ttl is UNSET else read_ttl(ttl), 0.0 if nowait else UNSET, max_hold)
+
+
+def check_terms(terms: LockTerms, *, call: str) -> None:
+    """Raise `TypeError` or `ValueError` for what a decorator should not hand on."""
+    refuse_words(sorted(terms.keys() - LockTerms.__annotations__.keys()), call=call)
+    read_terms(**terms)
 
 
 def refuse_words(names: Iterable[str], *, call: str) -> None:

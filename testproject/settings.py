@@ -32,6 +32,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_redislock.middleware.LockMiddleware",
 ]
 ROOT_URLCONF = "testproject.urls"
 TEMPLATES = [
@@ -59,6 +60,11 @@ CACHES = {
     },
 }
 REDISLOCK = {"default": {"CACHE": "default", "TTL": 30, "WAIT": 10}}
+
+REST_FRAMEWORK = {
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "EXCEPTION_HANDLER": "django_redislock.drf.exception_handler",
+}
 
 STATIC_URL = "static/"
 USE_TZ = True

@@ -15,13 +15,23 @@ from testproject.settings import (
     DEFAULT_AUTO_FIELD,
     INSTALLED_APPS,
     MIDDLEWARE,
+    REST_FRAMEWORK,
     STATIC_URL,
     TEMPLATES,
     TIME_ZONE,
     USE_TZ,
 )
 
-__all__ = ["DEFAULT_AUTO_FIELD", "INSTALLED_APPS", "MIDDLEWARE", "STATIC_URL", "TEMPLATES", "TIME_ZONE", "USE_TZ"]
+__all__ = [
+    "DEFAULT_AUTO_FIELD",
+    "INSTALLED_APPS",
+    "MIDDLEWARE",
+    "REST_FRAMEWORK",
+    "STATIC_URL",
+    "TEMPLATES",
+    "TIME_ZONE",
+    "USE_TZ",
+]
 
 SECRET_KEY = "for the tests only"
 ROOT_URLCONF = "tests.urls"

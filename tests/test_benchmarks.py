@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -208,6 +209,13 @@ def test_faults_lose_no_money(real_redis, tmp_path):
     report = run_benchmark("faults", "--workers", "2", "--file", str(tmp_path / "few.csv"), to=tmp_path / "faults.json")
     assert all(target["met"] for target in report["targets"])
     assert all(row["faults"] > 0 for row in report["rows"].values())
+
+def test_edges_compares_the_decorator_with_the_block(real_redis, tmp_path):
+    if "TEST_POSTGRES_URL" not in os.environ:
+        pytest.skip("It needs PostgreSQL.")
+    report = run_benchmark("edges", "--rounds", "2", to=tmp_path / "edges.json")
+    assert report["rows"]["with locked()"]["more"] == 0
+    assert report["rows"]["@lock_instance"]["p50"] > 0
 
 
 def test_what_fails_in_a_process_fails_the_benchmark():

@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import django
 import pytest
+from celery import current_app
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import override_settings
@@ -30,6 +32,8 @@ TUTORIAL, WRONG_SETTINGS = "getting-started.md", "checks.md"
 # The examples
 
 NOT_ONE_PROGRAM = {TUTORIAL, WRONG_SETTINGS}
+if django.VERSION < (6, 0):
+    NOT_ONE_PROGRAM.add("django-tasks.md")
 
 
 @pytest.fixture
@@ -52,6 +56,8 @@ def names(
     with connection.cursor() as cursor:
         for table in set(connection.introspection.table_names()) - tables:
             cursor.execute(f"DROP TABLE {connection.ops.quote_name(table)}")
+    for name in [name for name in current_app.tasks if name.startswith("testproject.bank.models.")]:
+        current_app.tasks.unregister(name)
     for signal, before in receivers:
         signal.receivers[:] = before
         signal.sender_receivers_cache.clear()

@@ -58,7 +58,35 @@ LAYERS = {
         "versionquery",
         "versions",
     },
-    "edge": {"apps", "checks", "versionadmin", "versionchecks", PACKAGE},
+    "edge": {
+        "apps",
+        "bridging",
+        "checks",
+        "commands",
+        "drf",
+        "expiry",
+        "interruptions",
+        "queues",
+        "tasks",
+        "rowsets",
+        "signatures",
+        "targets",
+        "views",
+        "views.answers",
+        "views.atomic",
+        "views.checks",
+        "views.decorator",
+        "views.framework",
+        "middleware",
+        "views.holding",
+        "views.mixins",
+        "views.plan",
+        "views.refusals",
+        "views.streams",
+        "versionadmin",
+        "versionchecks",
+        PACKAGE,
+    },
 }
 LAYER = {module: layer for layer, modules in LAYERS.items() for module in modules}
 
@@ -76,7 +104,7 @@ THIRD_PARTIES = {
     "stores": {"redis"},
     "semantics": set[str](),
     "facade": {"asgiref", "django", "django_redis", "redis"},
-    "edge": {"django", "django_redis"},
+    "edge": {"asgiref", "celery", "django", "django_redis", "rest_framework"},
 }
 
 

@@ -40,11 +40,11 @@ class TransferAdmin(TransferOptions):
     list_select_related = ("source", "target")
     search_fields = ("key", "source__number", "target__number")
 
-    def has_add_permission(self, *_args: object) -> bool:
+    def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
-    def has_change_permission(self, *_args: object) -> bool:
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def has_delete_permission(self, *_args: object) -> bool:
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

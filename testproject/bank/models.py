@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from django.core.validators import MinValueValidator
 from django.db import models
 
-from django_redislock import LockManager
+from django_redislock import LockManager, VersionField
 
 PENNY = Decimal("0.01")
 KEY_LENGTH = 64
@@ -42,6 +42,9 @@ class Transfer(models.Model):
         REFUSED = "refused", "refused: not enough money"
 
     key = models.CharField("idempotency key", max_length=KEY_LENGTH, unique=True)
+    if TYPE_CHECKING:  # for checkers without a plugin for Django
+        source_id: int
+        target_id: int
     source = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="sent")
     target = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="received")
     amount = models.DecimalField(max_digits=12, decimal_places=2, validators=[MinValueValidator(PENNY)])
@@ -57,3 +60,19 @@ class Transfer(models.Model):
 
     def __str__(self) -> str:
         return f"{self.key}: {self.amount} from {self.source_id} to {self.target_id}, {self.status}"
+
+
+class RateTable(models.Model):
+    """Exchange rates, imported from a file that takes its time, and edited by people meanwhile."""
+
+    name = models.CharField(max_length=40, unique=True)
+    rates = models.JSONField(default=dict)
+    version = VersionField()
+
+    objects = LockManager()
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+
+    def __str__(self) -> str:
+        return self.name

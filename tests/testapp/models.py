@@ -108,7 +108,7 @@ class Weight(models.Model):
         return str(self.grams)
 
 
-class IsbnField(models.CharField):  # type: ignore[type-arg]  # subscripting it works in the stubs only
+class IsbnField(models.CharField):
     """Ten digits; hyphens and spaces between them mean nothing."""
 
     def to_python(self, value: Any) -> Any:

@@ -61,7 +61,8 @@ def make_orders(chance: random.Random, numbers: list[str]) -> Iterator[Row]:
             row = pick(hot, SHOPS), home, price(chance, 3, 90, 20), "refund"
         else:
             row = pick(hot, SHOPS), pick(employers, EMPLOYERS), price(chance, 100, 2500, 600), "settlement"
-        yield (f"{chance.getrandbits(48):012x}", *row)
+        source, target, amount, what = row
+        yield f"{chance.getrandbits(48):012x}", source, target, amount, what
 
 
 def price(chance: random.Random, low: float, high: float, usual: float) -> str:

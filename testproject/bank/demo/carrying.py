@@ -28,18 +28,19 @@ def carry_out(task: Task) -> Done:
     Raises the error of the last attempt.
     """
     started = time.perf_counter()
-    for retries in range(ATTEMPTS):
+    retries = 0
+    while True:
         try:
             outcome, rows_at = attempt(task)
         except TEMPORARY as error:
-            if retries == ATTEMPTS - 1:
+            retries += 1
+            if retries == ATTEMPTS:
                 raise
             connection.close_if_unusable_or_obsolete()
             if isinstance(error, StoreUnavailable | Deadlock):
                 time.sleep(PAUSE)
         else:
-            break
-    return Done(outcome=outcome, waited=rows_at - started, retries=retries)
+            return Done(outcome=outcome, waited=rows_at - started, retries=retries)
 
 
 def attempt(task: Task) -> tuple[Outcome, float]:
