@@ -32,7 +32,8 @@ class Locks:
     def __init__(self, options: Options) -> None:
         self.options = options
         prefix = cache_of(options).key_prefix
-        store = RedisStore(partial(client_of, options), scope=options.cache, prefix=prefix)
+        store = self.store = RedisStore(partial(client_of, options), scope=options.cache, prefix=prefix)
+        self.prefix = prefix
         self.close = store.close
         self.kept: Callable[[str], KeyLock] = lru_cache(maxsize=1024)(lambda kept: KeyLock(store, Key(kept)))
         """The lock that is kept under this very name, whatever `KEY_FUNCTION` would make of it."""

@@ -22,6 +22,7 @@ LAYERS = {
     "stores": {
         "stores",
         "stores.base",
+        "stores.listing",
         "stores.redis",
         "stores.scripts",
         "stores.many",
@@ -40,6 +41,8 @@ LAYERS = {
         "managers",
         "many",
         "manyrows",
+        "naming",
+        "overview",
         "rowkeeping",
         "rows",
         "signals",

@@ -30,7 +30,7 @@ def calls(prefix: str = "", key: Key = KEY) -> dict[str, Call[Any]]:
         "acquire": verbs.acquire(key, token="t", ttl=30, holder=WHO, channel="c"),
         "release": verbs.release(key, token="t"),
         "leave": verbs.leave(key, token="t"),
-        "force": verbs.force(key),
+        "force": verbs.force(key, fence=None),
         "renew": verbs.renew(key, token="t", ttl=60),
         "inspect": verbs.inspect(key),
     }
@@ -49,7 +49,7 @@ every_verb = pytest.mark.parametrize("verb", list(calls()))
         ("acquire", SHARED, ("t", KEY.name, ROOT, 30_000, WHO, "c")),
         ("release", (*SHARED, "released:t:bank.Account:42"), ("t", KEY.name, ROOT, RELEASE_NOTE_MS)),
         ("leave", SHARED, ("t", KEY.name, ROOT)),
-        ("force", SHARED, ("nobody", KEY.name, ROOT)),
+        ("force", SHARED, ("nobody", KEY.name, ROOT, "")),
         ("renew", ("lock:bank.Account:42", "held", "released:t:bank.Account:42"), ("t", 60_000, KEY.name)),
         ("inspect", ("lock:bank.Account:42", "queue:bank.Account:42", "waiters:bank.Account:42"), ()),
     ],

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 from redis.exceptions import ConnectionError, NoPermissionError, NoScriptError, RedisError, ResponseError
 
 from ..exceptions import StoreUnavailable
+from .base import Refusal
+from .listing import list_held
 from .many import ManyVerbs
 from .verbs import Call, Verbs, root_of, text
 from .wakeups import Interrupted, Refused, Wakeups
@@ -18,6 +21,7 @@ from .wakeups import Interrupted, Refused, Wakeups
 if TYPE_CHECKING:
     from ..keys import Key
     from .base import Answer, Blocked, Ear, Edge, Held, Taken, TakenMany, Way
+    from .listing import Listed
 
 T = TypeVar("T")
 
@@ -63,6 +67,7 @@ class RedisStore:
     def __init__(self, connect: Callable[[], redis.Redis], *, scope: str, prefix: str) -> None:
         self.scope = scope
         self._connect = connect
+        self._prefix = prefix
         self._connections: Connections | None = None
         self._verbs = Verbs(prefix)
         self._many = ManyVerbs(prefix)
@@ -115,9 +120,9 @@ class RedisStore:
         """An ear for a waiter, which has so many seconds left."""
         return self._wakeups.ear(token, within=within)
 
-    def force(self, key: Key) -> Held | None:
-        """Take the key from whoever holds it and hand it over; says who did."""
-        return self._run(self._verbs.force(key), key)
+    def force(self, key: Key, *, fence: int | None = None) -> Held | None:
+        """Take the key from whoever holds it, or from the owner with that fence, and hand it over; says who did."""
+        return self._run(self._verbs.force(key, fence=fence), key)
 
     def release(self, key: Key, *, token: str) -> Answer:
         """Give the key back if `token` holds it."""
@@ -130,6 +135,42 @@ class RedisStore:
     def inspect(self, key: Key) -> Held | None:
         """Say who holds the key, if anyone does."""
         return self._run(self._verbs.inspect(key), key)
+
+    def inspect_many(self, keys: Sequence[Key]) -> list[Held | None]:
+        """Who holds each of the keys, in one round trip."""
+        return self._read_all([self._verbs.inspect(key) for key in keys], f"{len(keys)} keys")
+
+    def list_held(self, *, queues: bool = False) -> list[Listed]:
+        """All that is held, in one round trip; with `queues` also who waits for it."""
+        found = self._read_all(list_held(self._prefix, queues=queues), "all that is held")
+        return [lock for bucket in found for lock in bucket]
+
+    def ask_server(self, *words: str) -> Any:
+        """What the server says to a command of its own; a `Refusal` where it does not carry that out."""
+        try:
+            return self._connect().execute_command(*words)  # type: ignore[no-untyped-call]  # redis-py's is not
+        except ResponseError as error:
+            return Refusal(str(error))
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(
+                f"Redis could not be asked {words[0]} ({type(error).__name__}: {error}). "
+                f"Check the server and the cache alias {self.scope!r}."
+            ) from error
+
+    @property
+    def connection_settings(self) -> dict[str, Any]:
+        """With what connections are made; some of it is secret."""
+        return dict(self._connect().connection_pool.connection_kwargs)
+
+    def _read_all(self, calls: Sequence[Call[T]], about: str) -> list[T]:
+        """Ask at once what changes nothing, so that no connection for locks is kept from them."""
+        try:
+            return [call.read(reply) for call, reply in zip(calls, pipeline(self._connect(), calls), strict=True)]
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(
+                f"Redis could not be asked about {about} ({type(error).__name__}: {error}). "
+                f"Check the server and the cache alias {self.scope!r}."
+            ) from error
 
     def _run(self, call: Call[T], key: Key, *others: Key, meanwhile: Callable[[], object] | None = None) -> T:
         try:
@@ -220,3 +261,19 @@ def evaluate(connection: Any, call: Call[Any], meanwhile: Callable[[], object] |
     except NoScriptError:
         connection.send_command("EVAL", script.source, len(keys), *keys, *args)
         return connection.read_response()
+
+
+def pipeline(client: redis.Redis, calls: Sequence[Call[Any]]) -> list[Any]:
+    """The replies to all calls, sent at once; once more with their text when the server knows no such script."""
+    replies: list[Any] = []
+    for command, text_of in (("EVALSHA", attrgetter("sha")), ("EVAL", attrgetter("source"))):
+        pipe: Any = client.pipeline(transaction=False)
+        for call in calls:
+            pipe.execute_command(command, text_of(call.script), len(call.keys), *call.keys, *call.args)
+        replies = pipe.execute(raise_on_error=command == "EVAL")
+        if not any(isinstance(reply, NoScriptError) for reply in replies):
+            break
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies

@@ -100,10 +100,10 @@ class Verbs:
         names = names_of(self._prefix, key.name)
         return Call(LEAVE, names.all, (token, key.name, names.root), read_nothing)
 
-    def force(self, key: Key) -> Call[Held | None]:
-        """Take the key from whoever holds it."""
+    def force(self, key: Key, *, fence: int | None) -> Call[Held | None]:
+        """Take the key from whoever holds it, or from the owner with that fence."""
         names = names_of(self._prefix, key.name)
-        return Call(FORCE, names.all, ("nobody", key.name, names.root), read_force)
+        return Call(FORCE, names.all, ("nobody", key.name, names.root, "" if fence is None else fence), read_force)
 
     def renew(self, key: Key, *, token: str, ttl: float) -> Call[Answer]:
         """Keep the key."""
