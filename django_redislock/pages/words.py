@@ -1,0 +1,47 @@
+"""How the pages say things."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
+
+MINUTE, HOUR, DAY = 60, 3600, 86400
+
+
+def units() -> tuple[tuple[int, str], ...]:
+    """How durations are spelt, the longest unit first; a script counts on in the same words."""
+    return (
+        (DAY, pgettext("duration", "%s d")),
+        (HOUR, pgettext("duration", "%s h")),
+        (MINUTE, pgettext("duration", "%s min")),
+        (1, pgettext("duration", "%s s")),
+    )
+
+
+def spell(seconds: float) -> str:
+    """A duration in one unit, never less than two of it: `119 s`, `2 min`, `47 h`."""
+    whole = max(0, int(seconds))
+    for unit, words in units():
+        if whole >= 2 * unit or unit == 1:
+            return words % (whole // unit)
+    raise AssertionError
+
+
+HELD, ENDING = "held", "ending"
+
+
+def state_of(remaining: float, ttl: float) -> str:
+    """Whether it is being kept: one that is renewed, or new, has most of its ttl left."""
+    return ENDING if remaining < ttl / 3 else HELD
+
+
+def spell_state(state: str) -> str:
+    """The state in words."""
+    return {HELD: _("held"), ENDING: _("ends soon")}[state]
+
+
+def ago(since: datetime) -> float:
+    """Seconds since then, by this host's clock: for people only."""
+    return (datetime.now(UTC) - since).total_seconds()
