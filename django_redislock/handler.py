@@ -17,6 +17,7 @@ from django_redis import get_redis_connection
 from .conf import InvalidLockSettings, Options, read_options
 from .keylock import KeyLock
 from .keys import Key
+from .stores.inquiry import Inquiry
 from .stores.redis import RedisStore
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ class Locks:
     def __init__(self, options: Options) -> None:
         self.options = options
         prefix = cache_of(options).key_prefix
-        store = self.store = RedisStore(partial(client_of, options), scope=options.cache, prefix=prefix)
-        self.prefix = prefix
+        client = partial(client_of, options)
+        store = self.store = RedisStore(client, scope=options.cache, prefix=prefix)
+        self.inquiry = Inquiry(client, scope=options.cache, prefix=prefix)
         self.close = store.close
         self.kept: Callable[[str], KeyLock] = lru_cache(maxsize=1024)(lambda kept: KeyLock(store, Key(kept)))
         """The lock that is kept under this very name, whatever `KEY_FUNCTION` would make of it."""

@@ -7,9 +7,13 @@ import os
 import socket
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePath
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,11 +27,43 @@ class Holder:
     thread: str
     """Name of the thread."""
     doing: str
-    """The program that is running, such as `manage.py import_prices`."""
+    """The request, command or task that it works on, else the program that is running."""
+    user: str = ""
+    """Primary key of the user for whom it works, where that is known."""
 
     def __str__(self) -> str:
-        doing = f" ({self.doing})" if self.doing else ""
-        return f"{self.host} pid {self.pid} {self.thread}{doing}"
+        about = ", ".join(filter(None, (self.doing, self.user and f"user {self.user}")))
+        return f"{self.host} pid {self.pid} {self.thread}{f' ({about})' if about else ''}"
+
+
+class Work(NamedTuple):
+    """What a flow works on, and for whom."""
+
+    doing: str
+    """A request, a command, a task."""
+    user: str = ""
+    """Primary key of the user."""
+
+
+LONGEST_WORK = 200
+"""Characters of it that are kept: it is stored beside every lock."""
+
+_work: ContextVar[Callable[[], Work] | None] = ContextVar("django_redislock_work", default=None)
+
+
+@contextmanager
+def working_on(describe: Callable[[], Work]) -> Iterator[None]:
+    """Within the block, locks say that their holder is doing what `describe()` gives.
+
+    It is called when a lock is acquired, not before. It must not ask a database or a server, and what it gives is
+    shown to whoever may see locks: it holds no secrets.
+    """
+    before = _work.get()
+    _work.set(describe)
+    try:
+        yield
+    finally:
+        _work.set(before)  # not by a token: under ASGI the block may end in a copy of its context
 
 
 @lru_cache(maxsize=1)
@@ -44,16 +80,19 @@ def _program() -> str:
 
 
 @lru_cache(maxsize=1024)
-def _encoded(pid: int, thread: str) -> str:
-    return json.dumps([_host(), pid, thread, _program()], separators=(",", ":"))
+def _encoded(pid: int, thread: str, doing: str, user: str) -> str:
+    known = [_host(), pid, thread, doing[:LONGEST_WORK] or _program()]
+    return json.dumps([*known, user] if user else known, separators=(",", ":"))
 
 
 def encode_current() -> str:
     """The running thread's description in the form that is stored beside the lock."""
-    return _encoded(os.getpid(), threading.current_thread().name)
+    describe = _work.get()
+    doing, user = describe() if describe is not None else ("", "")
+    return _encoded(os.getpid(), threading.current_thread().name, doing, user)
 
 
 def decode(text: str) -> Holder:
     """Read back what `encode_current()` wrote."""
-    host, pid, thread, doing = json.loads(text)
-    return Holder(host=host, pid=pid, thread=thread, doing=doing)
+    host, pid, thread, doing, *user = json.loads(text)
+    return Holder(host=host, pid=pid, thread=thread, doing=doing, user=user[0] if user else "")

@@ -43,11 +43,14 @@ class KeyLock:
         request = Request(key=self.key, token=new_token(flow), ttl=ttl, holder=encode_current(), meanwhile=meanwhile)
         try:
             answer = obtain(self.store, request, wait=wait)
-        except BaseException as error:
-            if wait != 0 or not isinstance(error, StoreUnavailable):
-                self._withdraw(request.token)
+        except StoreUnavailable:
+            raise  # and the store has done what it can
+        except BaseException:
+            self._withdraw(request.token)
             raise
         if isinstance(answer, Held):
+            if wait != 0:
+                self._withdraw(request.token)
             raise busy(self.key, answer, wait=wait)
         if not isinstance(answer, Obtained):
             raise deadlock(self.key, answer)
@@ -86,11 +89,11 @@ class KeyLock:
             )
 
     def _withdraw(self, token: str) -> None:
-        """Interrupted on the way: we may be in the queue, or own the key without anybody to release it."""
+        """Given up on the way: we may be in the queue, or own the key without anybody to release it."""
         try:
             self.store.leave(self.key, token=token)
-        except StoreUnavailable:
-            logger.warning("Interrupted while acquiring %s, and it could not be given back", self.key, exc_info=True)
+        except StoreUnavailable as error:
+            logger.warning("Given up while acquiring, and what was taken ends with its ttl: %s", error)
 
 
 def busy(key: Key, held: Held, *, wait: float | None, also: str = "") -> LockBusy:

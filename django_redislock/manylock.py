@@ -62,10 +62,8 @@ class Wish:
         """Given up on the way: we may be in a queue, and own what nobody would release."""
         try:
             self.store.leave_many([lock.key for lock in self.locks], token=self.token)
-        except StoreUnavailable:
-            logger.warning(
-                "Interrupted while acquiring %d keys, and they could not be given back", len(self.locks), exc_info=True
-            )
+        except StoreUnavailable as error:
+            logger.warning("Given up while acquiring, and what was taken ends with its ttl: %s", error)
 
 
 def acquire_all(locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float | None) -> list[tuple[KeyLock, Lease]]:
@@ -85,8 +83,10 @@ def acquire_all(locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float 
         if isinstance(answer, TakenMany):
             return wish.leases(answer, asked_at=asked_at)
         raise refusal(answer, wait=wait) if isinstance(answer, Blocked) else deadlock(Key(answer[0].key), answer)
+    except StoreUnavailable:
+        raise  # and the store has done what it can
     except BaseException as error:
-        if wait != 0 or not isinstance(error, LockBusy | StoreUnavailable):
+        if wait != 0 or not isinstance(error, LockBusy):
             wish.withdraw()
         raise
 
@@ -97,9 +97,10 @@ def acquire_free(locks: Sequence[KeyLock], *, flow: str, ttl: float, limit: int)
     asked_at = clock.now()
     try:
         answer = wish.ask(Way.FREE, limit=limit)
-    except BaseException as error:
-        if not isinstance(error, StoreUnavailable):
-            wish.withdraw()
+    except StoreUnavailable:
+        raise  # and the store has done what it can
+    except BaseException:
+        wish.withdraw()
         raise
     assert isinstance(answer, TakenMany)  # nobody is refused who takes what there is
     return wish.leases(answer, asked_at=asked_at)

@@ -17,7 +17,7 @@ def held(alias: str = DEFAULT_ALIAS, *, queues: bool = False) -> list[Listed]:
 
     With `queues` also who waits for each, in order. Raises `StoreUnavailable` when Redis cannot be asked.
     """
-    return locks[alias].store.list_held(queues=queues)
+    return locks[alias].inquiry.list_held(queues=queues)
 
 
 def infos(names: Sequence[str], *, alias: str = DEFAULT_ALIAS) -> list[LockInfo | None]:
@@ -26,7 +26,7 @@ def infos(names: Sequence[str], *, alias: str = DEFAULT_ALIAS) -> list[LockInfo 
     Raises `StoreUnavailable` when Redis cannot be asked.
     """
     keys = [Key(name) for name in names]
-    found = locks[alias].store.inspect_many(keys)
+    found = locks[alias].inquiry.inspect(keys)
     return [None if held is None else info_of(key, held) for key, held in zip(keys, found, strict=True)]
 
 

@@ -43,8 +43,8 @@ Outcome = Obtained | Held | tuple[Edge, ...]
 def obtain(store: Store, request: Request, *, wait: float | None) -> Outcome:
     """Take the key, waiting at most `wait` seconds (0: one question; `None`: for ever).
 
-    Gives who holds it when the wait is over, and the cycle when waiting would never end. Whoever gets an exception
-    has to `leave()`: it may be in the queue, or the owner.
+    Gives who holds it when the wait is over, and the cycle when waiting would never end. Whoever has waited in vain,
+    or gets another exception than the store's, has to `leave()`: it may be in the queue, or the owner.
     """
     end = None if wait is None else clock.now() + wait
     if wait == 0 or not store.listens:
@@ -85,7 +85,6 @@ def stand_in_line(store: Store, request: Request, ear: Ear, *, end: float | None
             return answer
         left = None if end is None else end - clock.now()
         if left is not None and left <= 0:
-            store.leave(request.key, token=request.token)
             return answer
         pause = next_pause(pause)
         longest = request.ttl / 2 if ear.channel else pause  # the place in the queue is kept for a ttl

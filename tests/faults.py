@@ -12,17 +12,23 @@ from enum import Enum
 from io import BufferedIOBase
 from urllib.parse import urlsplit
 
+from django_redislock.stores.scripts import Script
+
 LOOPBACK = "127.0.0.1"
 SCRIPT_CALLS = frozenset({"EVALSHA", "EVAL"})
+CUT = OSError("The connection is cut.")
 
 
 class Fault(Enum):
     """What happens to a command; bytes are a reply given in the server's place."""
 
     NONE = "it is answered"
+    SLOW = "the answer takes its time"
     LOSE_QUESTION = "the connection is cut before the server sees it"
     LOSE_REPLY = "the server carries it out, and the connection is cut"
-    HANG = "no answer ever comes"
+    SWALLOW = "the server never sees it, but whatever follows on the connection"
+    LATE = "the server carries it out, and the answer comes only before the next one on the connection"
+    HANG = "no answer ever comes, nor is anything read that follows on the connection"
 
 
 class Proxy(socketserver.ThreadingTCPServer):
@@ -35,10 +41,16 @@ class Proxy(socketserver.ThreadingTCPServer):
         self.server = server
         self.faults: deque[Fault | bytes] = deque()
         """What happens to the next commands that count; the rest is answered."""
+        self.messages: deque[Fault] = deque()
+        """What happens to the next messages that are published; the rest is passed on."""
         self.counted = SCRIPT_CALLS
         """The commands that count; all when empty."""
+        self.script: Script | None = None
+        """The script whose calls by digest count; with none all commands that are `counted` do."""
         self.seen: list[str] = []
         """The commands that counted so far."""
+        self.delay = 0.05
+        """Seconds that a slow answer takes."""
         self.closed = threading.Event()
         self._open: set[socket.socket] = set()
         self._mutex = threading.Lock()
@@ -61,12 +73,15 @@ class Proxy(socketserver.ThreadingTCPServer):
         self.server_close()
         self.cut()
 
-    def fault_of(self, command: str) -> Fault | bytes:
+    def fault_of(self, command: bytes) -> Fault | bytes:
         """Note the command, and say what happens to it."""
-        if self.counted and command not in self.counted:
+        name = name_of(command)
+        if self.counted and name not in self.counted:
+            return Fault.NONE
+        if self.script is not None and self.script.sha.encode() not in command:
             return Fault.NONE
         with self._mutex:
-            self.seen.append(command)
+            self.seen.append(name)
             return self.faults.popleft() if self.faults else Fault.NONE
 
     def process_request_thread(self, request: socket.socket, client_address: tuple[str, int]) -> None:  # type: ignore[override]  # the stubs know datagrams, too
@@ -89,18 +104,52 @@ class _Relay(socketserver.StreamRequestHandler):
             server.makefile("rb") as replies,
             suppress(OSError),
         ):
+            late = b""
             while command := read_message(self.rfile):
-                fault = self.server.fault_of(name_of(command))
-                if fault is Fault.HANG:
-                    self.server.closed.wait()
-                if fault in {Fault.HANG, Fault.LOSE_QUESTION}:
-                    return
+                fault = self.server.fault_of(command)
+                if not self.lets_pass(fault):
+                    continue
                 if not isinstance(fault, bytes):
                     server.sendall(command)
-                reply = fault if isinstance(fault, bytes) else read_message(replies)
-                if fault is Fault.LOSE_REPLY:
-                    return
-                self.wfile.write(reply)
+                reply = late + (fault if isinstance(fault, bytes) else read_message(replies))
+                late = reply if fault is Fault.LATE else b""
+                if not late:
+                    self.answer(fault, reply)
+                if name_of(command) == "SUBSCRIBE":
+                    self.pass_on(server, replies)
+
+    def lets_pass(self, fault: Fault | bytes) -> bool:
+        """Whether the question is not swallowed. Raises `OSError` to cut the connection."""
+        if fault is Fault.HANG:
+            self.server.closed.wait()
+        if fault in {Fault.HANG, Fault.LOSE_QUESTION}:
+            raise CUT
+        return fault is not Fault.SWALLOW
+
+    def answer(self, fault: Fault | bytes, reply: bytes) -> None:
+        """Pass the reply on. Raises `OSError` to cut the connection."""
+        if fault is Fault.LOSE_REPLY:
+            raise CUT
+        if fault is Fault.SLOW:
+            self.server.closed.wait(self.server.delay)
+        self.wfile.write(reply)
+
+    def pass_on(self, server: socket.socket, replies: BufferedIOBase) -> None:
+        """From here on messages come by themselves; what the client says meanwhile is passed on as well."""
+        threading.Thread(target=self.speak, args=[server], daemon=True).start()
+        while message := read_message(replies):
+            faults = self.server.messages
+            fault = faults.popleft() if faults and name_of(message) == "MESSAGE" else Fault.NONE
+            if fault is not Fault.SWALLOW:
+                self.answer(fault, message)
+        raise CUT
+
+    def speak(self, server: socket.socket) -> None:
+        """Pass on what a subscriber says, and that it has left."""
+        with suppress(OSError, ValueError):  # either side has gone
+            while command := read_message(self.rfile):
+                server.sendall(command)
+            server.shutdown(socket.SHUT_RDWR)
 
 
 def name_of(command: bytes) -> str:
@@ -118,7 +167,7 @@ def read_message(stream: BufferedIOBase) -> bytes:
     if kind in {b"$", b"=", b"!"}:
         length = int(line[1:])
         return line + stream.read(length + 2) if length >= 0 else line
-    if kind in {b"*", b"~", b"%"}:
+    if kind in {b"*", b"~", b"%", b">"}:
         count = int(line[1:]) * (2 if kind == b"%" else 1)
         return line + b"".join(read_message(stream) for _ in range(count))
     return line

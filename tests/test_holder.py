@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from django_redislock import holder
-from django_redislock.holder import Holder, decode, encode_current
+from django_redislock.holder import Holder, Work, decode, encode_current, working_on
 from tests.flows import elsewhere
 
 
@@ -89,3 +89,34 @@ def test_what_the_process_is_doing_leaves_arguments_out(run_as, command_line, do
 )
 def test_a_holder_reads_as_a_line(doing, text):
     assert str(Holder(host="web-1", pid=42, thread="MainThread", doing=doing)) == text
+
+
+def test_within_a_block_the_holder_says_what_it_works_on():
+    with working_on(lambda: Work("POST /accounts/7/", "42")):
+        current = decode(encode_current())
+    assert (current.doing, current.user) == ("POST /accounts/7/", "42")
+    assert str(current).endswith("(POST /accounts/7/, user 42)")
+
+
+def test_after_the_block_it_says_what_it_said_before():
+    before = encode_current()
+    with working_on(lambda: Work("a task")):
+        with working_on(lambda: Work("a command inside it")):
+            pass
+        assert decode(encode_current()).doing == "a task"
+    assert encode_current() == before
+
+
+def test_what_it_works_on_is_asked_when_a_lock_is_acquired_and_not_before():
+    with working_on(lambda: pytest.fail("Nobody acquires anything.")):
+        pass
+
+
+def test_other_threads_work_on_something_else():
+    with working_on(lambda: Work("a task")):
+        assert decode(elsewhere(encode_current)).doing != "a task"
+
+
+def test_a_long_description_is_cut():
+    with working_on(lambda: Work("x" * 1000)):
+        assert len(decode(encode_current()).doing) == holder.LONGEST_WORK

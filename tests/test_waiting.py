@@ -51,7 +51,7 @@ class Ticker:
         self.asked: list[float] = []
         self.asked_on: list[str] = []
         self.slept: list[float] = []
-        self.left = self.closed = 0
+        self.closed = 0
         self.granted: float | None = None
         self._answer: Callable[[float], Answer] = lambda passed: theirs()
 
@@ -65,9 +65,6 @@ class Ticker:
         self.asked.append(self.passed)
         self.asked_on.append(channel)
         return self._answer(self.passed)
-
-    def leave(self, key: Key, *, token: str) -> None:
-        self.left += 1
 
     def ear(self, token: str, *, within: float | None = None) -> Ticker:
         return self
@@ -235,16 +232,15 @@ def test_who_waits_asks_again_before_its_place_in_the_queue_expires(time):
     assert max(time.slept) <= TTL / 2
 
 
-def test_who_gives_up_leaves_the_queue_and_hears_no_more(time):
+def test_who_gives_up_hears_no_more(time):
     time.channel = "wake"
     assert isinstance(obtain(time.busy_for_ever(), wait=5), Held)
-    assert (time.left, time.closed, time.passed) == (1, 1, 5)
+    assert (time.closed, time.passed) == (1, 5)
 
 
-def test_a_key_that_is_ours_at_the_last_question_is_not_given_back(time):
+def test_a_key_that_is_freed_at_the_last_question_is_ours(time):
     time.channel = "wake"
     assert is_ours(obtain(time.busy_until(5), wait=5))
-    assert time.left == 0
 
 
 @pytest.mark.parametrize("end", [lambda passed: 1 / 0, lambda passed: OURS, lambda passed: (EDGE,)])

@@ -52,18 +52,22 @@ class Patient:
     def __init__(self, alias: str, place: Locks) -> None:
         self.alias = alias
         self.cache = place.options.cache
-        self.prefix = place.prefix
         self.store = place.store
+        self.inquiry = place.inquiry
         self.info = self._sections()
+
+    def ask(self, *words: str) -> Any:
+        """What the server says to a command; a `Refusal` where it does not carry that out."""
+        return self.inquiry.server(*words)
 
     def _sections(self) -> dict[str, Any] | Refusal:
         """What `INFO` says."""
-        said = self.store.ask_server("INFO")
+        said = self.ask("INFO")
         return said if isinstance(said, Refusal | dict) else {}
 
     def config(self, name: str) -> str | None:
         """A setting of the server; nothing where this user may not read it."""
-        said = self.store.ask_server("CONFIG GET", name)
+        said = self.ask("CONFIG GET", name)
         return said.get(name) if isinstance(said, dict) else None
 
 
@@ -159,15 +163,15 @@ def replication(patient: Patient) -> Iterator[Finding]:
 
 def rights(patient: Patient) -> Iterator[Finding]:
     """Whether this user may run each command that the scripts use, on their keys and channels."""
-    root = root_of(patient.prefix)
-    user = patient.store.ask_server("ACL WHOAMI")
+    root = root_of(patient.inquiry.prefix)
+    user = patient.ask("ACL WHOAMI")
     if isinstance(user, Refusal):
         yield Finding(Level.WARNING, "rights", f"ACL WHOAMI is refused: {user.reason}", "See the trial of each script.")
         return
     name = user.decode() if isinstance(user, bytes) else user
     lacking: list[str] = []
     for words in commands(root):
-        said = patient.store.ask_server("ACL DRYRUN", name, *words)
+        said = patient.ask("ACL DRYRUN", name, *words)
         if isinstance(said, Refusal):
             yield Finding(Level.OK, "rights", f"Not asked one by one ({said.reason}); see the trial of each script.")
             return
@@ -206,7 +210,7 @@ def clocks(patient: Patient) -> Iterator[Finding]:
     skew = 0.0
     for _ in range(9):
         began = clock.now()
-        said = patient.store.ask_server("TIME")
+        said = patient.ask("TIME")
         trips.append(clock.now() - began)
         skew = said[0] + said[1] / 1e6 - time.time() + trips[-1] / 2
     trip = statistics.median(trips)
@@ -226,7 +230,7 @@ def clocks(patient: Patient) -> Iterator[Finding]:
 
 def connections(patient: Patient) -> Iterator[Finding]:
     """Whether a server that hangs keeps the application from going on."""
-    found = patient.store.connection_settings
+    found = patient.inquiry.settings()
     missing = [name for name in ("socket_timeout", "socket_connect_timeout") if found.get(name) is None]
     if missing:
         yield Finding(

@@ -1,6 +1,7 @@
 """The contract of a store: what every place that keeps locks can be asked, and the values it answers with.
 
-A store never raises to say "busy" or "lost"; it raises `StoreUnavailable` when it could not be asked.
+A store never raises to say "busy" or "lost"; it raises `StoreUnavailable` when it could not be asked, and has then done
+what it can so that nothing stays taken by a question that was not answered.
 Every verb may be sent twice, and answers the second time what it answered the first.
 """
 

@@ -34,18 +34,21 @@ class ManyVerbs:
     ) -> Call[TakenMany | Blocked | tuple[Edge, ...]]:
         """Take the keys, or learn who holds which."""
         args = (token, NO_NAME, self._root, to_ms(ttl), holder, channel, way.value, limit)
-        return Call(ACQUIRE_MANY, self._locks(keys), args, partial(read_acquire_many, keys))
+        read = partial(read_acquire_many, keys)
+        return Call(ACQUIRE_MANY, self._locks(keys), args, read, lambda: self.leave(keys, token=token))
 
     def leave(self, keys: Sequence[Key], *, token: str) -> Call[None]:
         """Stop waiting."""
-        return Call(LEAVE_MANY, self._locks(keys), (token, NO_NAME, self._root), read_nothing)
+        args = (token, NO_NAME, self._root)
+        return Call(LEAVE_MANY, self._locks(keys), args, read_nothing, lambda: self.leave(keys, token=token))
 
     def release(self, keys: Sequence[Key], *, token: str) -> Call[list[Answer]]:
         """Give the keys back."""
         names = "\n".join(key.name for key in keys)
         note = f"{names_of(self._prefix, keys[0].name).bucket}:released:{token}:{zlib.crc32(names.encode())}"
         args = (token, NO_NAME, self._root, RELEASE_NOTE_MS)
-        return Call(RELEASE_MANY, (*self._locks(keys), note), args, read_release_many)
+        settle = lambda: self.leave(keys, token=token)
+        return Call(RELEASE_MANY, (*self._locks(keys), note), args, read_release_many, settle)
 
     def _locks(self, keys: Sequence[Key]) -> tuple[str, ...]:
         return tuple(names_of(self._prefix, key.name).lock for key in keys)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
-from redis.exceptions import ConnectionError, NoPermissionError, NoScriptError, RedisError, ResponseError
+from redis.exceptions import ConnectionError, NoPermissionError, NoScriptError, RedisError
 
 from ..exceptions import StoreUnavailable
-from .base import Refusal
-from .listing import list_held
+from .discretion import hush
 from .many import ManyVerbs
 from .verbs import Call, Verbs, root_of, text
 from .wakeups import Interrupted, Refused, Wakeups
@@ -21,7 +20,11 @@ from .wakeups import Interrupted, Refused, Wakeups
 if TYPE_CHECKING:
     from ..keys import Key
     from .base import Answer, Blocked, Ear, Edge, Held, Taken, TakenMany, Way
-    from .listing import Listed
+
+logger = logging.getLogger("django_redislock")
+
+FAULTS = (RedisError, OSError)
+"""What the client raises when the server cannot be asked, or refuses."""
 
 T = TypeVar("T")
 
@@ -67,7 +70,6 @@ class RedisStore:
     def __init__(self, connect: Callable[[], redis.Redis], *, scope: str, prefix: str) -> None:
         self.scope = scope
         self._connect = connect
-        self._prefix = prefix
         self._connections: Connections | None = None
         self._verbs = Verbs(prefix)
         self._many = ManyVerbs(prefix)
@@ -136,49 +138,13 @@ class RedisStore:
         """Say who holds the key, if anyone does."""
         return self._run(self._verbs.inspect(key), key)
 
-    def inspect_many(self, keys: Sequence[Key]) -> list[Held | None]:
-        """Who holds each of the keys, in one round trip."""
-        return self._read_all([self._verbs.inspect(key) for key in keys], f"{len(keys)} keys")
-
-    def list_held(self, *, queues: bool = False) -> list[Listed]:
-        """All that is held, in one round trip; with `queues` also who waits for it."""
-        found = self._read_all(list_held(self._prefix, queues=queues), "all that is held")
-        return [lock for bucket in found for lock in bucket]
-
-    def ask_server(self, *words: str) -> Any:
-        """What the server says to a command of its own; a `Refusal` where it does not carry that out."""
-        try:
-            return self._connect().execute_command(*words)  # type: ignore[no-untyped-call]  # redis-py's is not
-        except ResponseError as error:
-            return Refusal(str(error))
-        except (RedisError, OSError) as error:
-            raise StoreUnavailable(
-                f"Redis could not be asked {words[0]} ({type(error).__name__}: {error}). "
-                f"Check the server and the cache alias {self.scope!r}."
-            ) from error
-
-    @property
-    def connection_settings(self) -> dict[str, Any]:
-        """With what connections are made; some of it is secret."""
-        return dict(self._connect().connection_pool.connection_kwargs)
-
-    def _read_all(self, calls: Sequence[Call[T]], about: str) -> list[T]:
-        """Ask at once what changes nothing, so that no connection for locks is kept from them."""
-        try:
-            return [call.read(reply) for call, reply in zip(calls, pipeline(self._connect(), calls), strict=True)]
-        except (RedisError, OSError) as error:
-            raise StoreUnavailable(
-                f"Redis could not be asked about {about} ({type(error).__name__}: {error}). "
-                f"Check the server and the cache alias {self.scope!r}."
-            ) from error
-
     def _run(self, call: Call[T], key: Key, *others: Key, meanwhile: Callable[[], object] | None = None) -> T:
         try:
             return call.read(self._send(call, meanwhile))
         except (RedisError, OSError) as error:
             about = f"{key} and {len(others)} more" if others else key
             raise StoreUnavailable(
-                f"Redis could not be asked about {about} ({type(error).__name__}: {error}), "
+                f"Redis could not be asked about {about} ({type(error).__name__}: {self._hush(error)}), "
                 f"so nobody knows who holds it. Check the server and the cache alias {self.scope!r}.",
                 key=key.name,
             ) from error
@@ -190,23 +156,56 @@ class RedisStore:
     def _subscribe(self, channel: str) -> PoolSubscription:
         return PoolSubscription((self._connections or self._open()).pool, channel)
 
+    def _hush(self, error: BaseException) -> BaseException:
+        """The client's error without the password."""
+        return hush(error, secrets_of(self._connections.pool) if self._connections is not None else ())
+
     def _send(self, call: Call[Any], meanwhile: Callable[[], object] | None) -> Any:
-        """Send it, and once more when the connection broke: an answer that got lost is given again."""
+        """Send it, and once more when the connection broke: an answer that got lost is given again.
+
+        When no answer came, what settles it follows: the server may have carried it out, or may do so yet.
+        """
         connections = self._connections or self._open()
         connection = connections.take()
+        asked = False
         try:
             try:
+                connection.connect()
+                asked = True
                 return evaluate(connection, call, meanwhile)
             except (ConnectionError, OSError):
                 connection.disconnect()
+                connection.connect()
+                asked = True
                 return evaluate(connection, call, meanwhile)
-        except ResponseError:
-            raise  # the server has answered: nothing is left to be read
-        except BaseException:
-            connection.disconnect()  # an answer that comes late must not be read as that to the next question
+        except BaseException as error:
+            if asked and call.settle is not None:
+                self._settle(connection, call.settle(), is_broken=isinstance(error, ConnectionError | OSError))
+            # An answer that comes late must not be read as that to the next question; and what refuses to answer may
+            # not be the master any more, so that the name has to be looked up again.
+            connection.disconnect()
             raise
         finally:
             connections.give(connection)
+
+    def _settle(self, connection: Any, call: Call[None], *, is_broken: bool) -> None:
+        """Send it behind the question, which it cannot overtake there, and wait for no answer.
+
+        On another connection where that one broke.
+        """
+        try:
+            if is_broken:
+                connection.disconnect()
+            connection.send_command("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)
+        except (RedisError, OSError) as error:
+            logger.warning("Not answered, so what may be taken ends with its ttl: %s", self._hush(error))
+
+
+def secrets_of(pool: redis.ConnectionPool) -> list[str]:
+    """What a client of this pool knows and must not tell."""
+    known = pool.connection_kwargs
+    given = (known.get("password"), getattr(known.get("credential_provider"), "password", None))
+    return [secret for secret in given if isinstance(secret, str) and secret]
 
 
 CONFIRMATION = 1.0
@@ -222,6 +221,7 @@ class PoolSubscription:
             connection_class=pool.connection_class, max_connections=1, **pool.connection_kwargs
         )
         self._pubsub = redis.client.PubSub(own)
+        self._secrets = secrets_of(pool)
         try:
             self._pubsub.subscribe(channel)
             while self._pubsub.get_message(timeout=CONFIRMATION) is None:
@@ -231,14 +231,14 @@ class PoolSubscription:
             raise Refused(str(error)) from error
         except (RedisError, OSError) as error:
             self.close()
-            raise Interrupted(str(error)) from error
+            raise Interrupted(str(hush(error, self._secrets))) from error
 
     def read(self, seconds: float) -> str | None:
         """The next message, if one comes within so many seconds."""
         try:
             message = self._pubsub.get_message(timeout=seconds)
         except (RedisError, OSError) as error:
-            raise Interrupted(str(error)) from error
+            raise Interrupted(str(hush(error, self._secrets))) from error
         if message is None:
             return None
         if message["type"] != "message":
@@ -251,29 +251,16 @@ class PoolSubscription:
 
 
 def evaluate(connection: Any, call: Call[Any], meanwhile: Callable[[], object] | None) -> Any:
-    """One round trip; two when the server does not know the script yet. The time on the way is not lost."""
-    script, keys, args, _ = call
+    """One round trip; two when the server does not know the script yet. The time on the way is not lost.
+
+    The connection stays open whatever happens, for more to be said on it.
+    """
+    script, keys, args = call[:3]
     connection.send_command("EVALSHA", script.sha, len(keys), *keys, *args)
     if meanwhile is not None:
         meanwhile()
     try:
-        return connection.read_response()
+        return connection.read_response(disconnect_on_error=False)
     except NoScriptError:
         connection.send_command("EVAL", script.source, len(keys), *keys, *args)
-        return connection.read_response()
-
-
-def pipeline(client: redis.Redis, calls: Sequence[Call[Any]]) -> list[Any]:
-    """The replies to all calls, sent at once; once more with their text when the server knows no such script."""
-    replies: list[Any] = []
-    for command, text_of in (("EVALSHA", attrgetter("sha")), ("EVAL", attrgetter("source"))):
-        pipe: Any = client.pipeline(transaction=False)
-        for call in calls:
-            pipe.execute_command(command, text_of(call.script), len(call.keys), *call.keys, *call.args)
-        replies = pipe.execute(raise_on_error=command == "EVAL")
-        if not any(isinstance(reply, NoScriptError) for reply in replies):
-            break
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise reply
-    return replies
+        return connection.read_response(disconnect_on_error=False)

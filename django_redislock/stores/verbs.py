@@ -36,6 +36,8 @@ class Call(NamedTuple, Generic[T]):
     keys: tuple[str, ...]
     args: tuple[str | int, ...]
     read: Callable[[Any], T]
+    settle: Callable[[], Call[None]] | None = None
+    """Makes the call that follows when no answer comes, so that nothing stays taken, carried out or not."""
 
 
 class Names(NamedTuple):
@@ -87,18 +89,21 @@ class Verbs:
     ) -> Call[Taken | Held | tuple[Edge, ...]]:
         """Take the key, or learn who holds it and wait in line to be told on the channel."""
         names = names_of(self._prefix, key.name)
-        return Call(ACQUIRE, names.all, (token, key.name, names.root, to_ms(ttl), holder, channel), read_acquire)
+        args = (token, key.name, names.root, to_ms(ttl), holder, channel)
+        return Call(ACQUIRE, names.all, args, read_acquire, lambda: self.leave(key, token=token))
 
     def release(self, key: Key, *, token: str) -> Call[Answer]:
         """Give the key back."""
         names = names_of(self._prefix, key.name)
         keys = (*names.all, note_of(names, token, key))
-        return Call(RELEASE, keys, (token, key.name, names.root, RELEASE_NOTE_MS), ANSWERS.__getitem__)
+        args = (token, key.name, names.root, RELEASE_NOTE_MS)
+        return Call(RELEASE, keys, args, ANSWERS.__getitem__, lambda: self.leave(key, token=token))
 
     def leave(self, key: Key, *, token: str) -> Call[None]:
         """Stop waiting."""
         names = names_of(self._prefix, key.name)
-        return Call(LEAVE, names.all, (token, key.name, names.root), read_nothing)
+        args = (token, key.name, names.root)
+        return Call(LEAVE, names.all, args, read_nothing, lambda: self.leave(key, token=token))
 
     def force(self, key: Key, *, fence: int | None) -> Call[Held | None]:
         """Take the key from whoever holds it, or from the owner with that fence."""
