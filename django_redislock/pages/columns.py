@@ -38,13 +38,12 @@ class Columns:
     def holder_column(self, lock: HeldLock) -> SafeString:
         """Who holds it."""
         holder = lock.listed.holder
-        place = _("%(host)s, process %(pid)s, %(thread)s") % {
-            "host": holder.host,
-            "pid": holder.pid,
-            "thread": holder.thread,
-        }
+        place = {"host": holder.host, "pid": holder.pid, "thread": holder.thread}
         return format_html(
-            '<span class="redislock-doing">{}</span> <span class="redislock-place">{}</span>', holder.doing, place
+            '<span class="redislock-doing">{}</span> {} <span class="redislock-place">{}</span>',
+            holder.doing,
+            _("for user %s") % holder.user if holder.user else "",
+            _("%(host)s, process %(pid)s, %(thread)s") % place,
         )
 
     @admin.display(description=gettext_lazy("held for"), ordering="-since")
@@ -112,6 +111,11 @@ class Columns:
     def doing_line(self, lock: HeldLock) -> str:
         """What it is at."""
         return lock.listed.holder.doing or "-"
+
+    @admin.display(description=gettext_lazy("for user"))
+    def user_line(self, lock: HeldLock) -> str:
+        """For whom, as far as that is known: a primary key."""
+        return lock.listed.holder.user or "-"
 
 
 def ttl_of(lock: HeldLock) -> float:

@@ -78,7 +78,7 @@ class HeldLockAdmin(Columns, Options):
     actions = ("force_release_selected",)
     fieldsets = (
         (None, {"fields": ("key", "object_column", "alias")}),
-        (gettext_lazy("Holder"), {"fields": ("host_line", "pid_line", "thread_line", "doing_line")}),
+        (gettext_lazy("Holder"), {"fields": ("host_line", "pid_line", "thread_line", "doing_line", "user_line")}),
         (
             gettext_lazy("Lease"),
             {"fields": ("since_line", "since_column", "remaining_column", "state_column", "fence", "waiters")},
@@ -90,6 +90,7 @@ class HeldLockAdmin(Columns, Options):
         "pid_line",
         "thread_line",
         "doing_line",
+        "user_line",
         "since_line",
         "since_column",
         "remaining_column",

@@ -1,7 +1,7 @@
 -- list: say what is held in a bucket, by whom, and who waits for it. No token is told.
 --
 -- KEYS     1 held index of the bucket
--- ARGV     1 'queues': with everybody who waits; else with their number
+-- ARGV     1 queues: with everybody who waits; anything else: with their number
 -- returns  as JSON {now in us, {{name, expires in ms, fence, since in us, holder, flow, waiters}, ...}}; waiters is their
 --          number, or {{flow, since in us, holder}, ...} in order. Numbers of more than 14 digits are text
 local held_key = KEYS[1]
