@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import subprocess
@@ -36,15 +35,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--alias", default=DEFAULT_ALIAS, help="Alias of REDISLOCK. Default: %(default)s.")
     parser.add_argument("--wait", type=float, help="Seconds to wait for the lock. Default: the setting. 0: one try.")
     parser.add_argument("--ttl", type=float, help="Seconds until it ends if this host dies. Default: the setting.")
-    parser.add_argument("program", nargs=argparse.REMAINDER, help="-- and the program with its arguments.")
+    parser.set_defaults(program=[])
+    parser.usage = "manage.py redislock run KEY [--alias ALIAS] [--wait WAIT] [--ttl TTL] -- PROGRAM [ARGUMENT ...]"
 
 
 def run(console: Console, options: dict[str, Any]) -> None:
     """Hold the lock while the program runs. Exits with its status, 75 when the lock is busy, 76 when it was lost."""
-    program = options["program"][options["program"][:1] == ["--"] :]
-    if not program:
+    if not options["program"]:
         raise CommandError("Say what to run: manage.py redislock run KEY -- PROGRAM ARGUMENTS.")
-    status = hold(program, options)
+    status = hold(options["program"], options)
     if status:
         sys.exit(status)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -21,6 +22,27 @@ WORDS = {
 }
 
 
+class WordParser(CommandParser):
+    """Leaves alone what stands behind `--`: it is the program of `run`, with options of its own."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, for what stands before."""
+        before, dashes, program = partition(args or [])
+        namespace, unknown = super().parse_known_args(before, namespace)
+        if dashes:
+            namespace.program = program
+        return namespace, unknown
+
+
+def partition(words: Sequence[str]) -> tuple[list[str], bool, list[str]]:
+    """What stands before `--`, whether that is there, and what stands behind it."""
+    words = list(words)
+    if "--" not in words:
+        return words, False, []
+    place = words.index("--")
+    return words[:place], True, words[place + 1 :]
+
+
 class Command(BaseCommand):
     """Delegates each word to its module."""
 
@@ -29,7 +51,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """One subcommand for each word."""
-        words = parser.add_subparsers(dest="word", required=True, metavar="{" + ",".join(WORDS) + "}")
+        words = parser.add_subparsers(
+            dest="word", required=True, metavar="{" + ",".join(WORDS) + "}", parser_class=WordParser
+        )
         for word, (module, purpose) in WORDS.items():
             own = words.add_parser(word, help=purpose, description=purpose)
             module.add_arguments(own)
