@@ -19,13 +19,22 @@ from django_redis.client import DefaultClient, ShardClient
 from .conf import DEFAULTS, READERS, faults_of
 from .handler import DEFAULT_ALIAS
 
-IDS = {"shape": "E001", "name": "E003", "CACHE": "E004", "TTL": "E005", "WAIT": "E006", "KEY_FUNCTION": "E007"}
+IDS = {
+    "shape": "E001",
+    "name": "E003",
+    "CACHE": "E004",
+    "TTL": "E005",
+    "WAIT": "E006",
+    "KEY_FUNCTION": "E007",
+    "MAX_HOLD": "E012",
+}
 HINTS = {
     "shape": 'Write REDISLOCK = {"default": {"CACHE": "default"}}.',
     "name": f"The options are {', '.join(READERS)}, in capitals.",
     "CACHE": "Name an alias of CACHES.",
     "TTL": "Give the seconds that the server keeps a lock whose holder has vanished, such as 30.",
     "WAIT": "Give the seconds that acquiring may wait, such as 10; 0 for one try, None for ever.",
+    "MAX_HOLD": "Give the seconds after which a held lock goes to the next in line, such as 300; None: never.",
     "KEY_FUNCTION": "Give a function, or its dotted path, that takes (name, *, model) and returns a name.",
 }
 

@@ -10,7 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from .exceptions import RedisLockError
-from .seconds import read_ttl, read_wait
+from .seconds import read_max_hold, read_ttl, read_wait
 
 
 class InvalidLockSettings(RedisLockError, ImproperlyConfigured):
@@ -27,6 +27,8 @@ class Options:
     """Seconds that the server keeps a lease without renewal."""
     wait: float | None
     """Seconds that acquiring may wait; `None`: for ever."""
+    max_hold: float | None
+    """Seconds for which a lease is renewed before it is let go to the next in line; `None`: for ever."""
     key_function: Callable[..., str] | None
     """Called as `function(name, model=...)`, gives the name under which the lock is kept."""
 
@@ -84,10 +86,11 @@ def read_key_function(value: Any) -> Callable[..., str] | None:
     return function  # type: ignore[no-any-return]  # what it returns is checked at every call
 
 
-DEFAULTS: Mapping[str, Any] = {"CACHE": "default", "TTL": 30, "WAIT": 10, "KEY_FUNCTION": None}
+DEFAULTS: Mapping[str, Any] = {"CACHE": "default", "TTL": 30, "WAIT": 10, "MAX_HOLD": 300, "KEY_FUNCTION": None}
 READERS: Mapping[str, Callable[[Any], Any]] = {
     "CACHE": read_cache,
     "TTL": read_ttl,
     "WAIT": read_wait,
+    "MAX_HOLD": read_max_hold,
     "KEY_FUNCTION": read_key_function,
 }

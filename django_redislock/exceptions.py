@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,8 +44,32 @@ class Deadlock(RedisLockError):
         self.edges = edges
 
 
+class LossReason(StrEnum):
+    """Why a lease ended before its holder gave it back."""
+
+    EXPIRED = "expired"
+    """It was not renewed in time."""
+    FORCED = "forced"
+    """An operator took it away."""
+    STORE_RESTARTED = "store restarted"
+    """Redis does not know it any more although its time was not over."""
+    TAKEN_OVER = "taken over"
+    """Redis does not know it any more, and another holds the key."""
+    MAX_HOLD = "max hold"
+    """It was held for longer than `max_hold` and went to the next in line."""
+
+
 class LeaseLost(RedisLockError):
-    """The lease ended before its holder gave it back: what was done under it may have been overtaken."""
+    """The lease ended before its holder gave it back: what was done under it may have been overtaken.
+
+    `reason` says why; it is `None` for a lease that its holder has given back.
+    """
+
+    def __init__(
+        self, message: str, *, key: str | None = None, holder: Holder | None = None, reason: LossReason | None = None
+    ) -> None:
+        super().__init__(message, key=key, holder=holder)
+        self.reason = reason
 
 
 class LockNotHeld(RedisLockError):

@@ -30,7 +30,7 @@ def force_release(name: str, *, alias: str = DEFAULT_ALIAS, fence: int | None = 
     if held is None:
         return None
     info = info_of(lock.key, held)
-    logger.warning("%s was taken away by force from %s, who had held it for %.1f s", name, held.holder, held.held_for)
+    logger.warning("Released by force: %s, which %s had held for %.1f s", name, held.holder, held.held_for)
     signals.lock_forced.send_robust(model_of(name) or NamedLock, info=info)
     return info
 

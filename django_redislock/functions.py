@@ -27,22 +27,23 @@ def lock(
     wait: MaybeSeconds | None = UNSET,
     nowait: bool = False,
     ttl: MaybeSeconds = UNSET,
+    max_hold: MaybeSeconds | None = UNSET,
     alias: str = DEFAULT_ALIAS,
     **unknown: Any,
 ) -> NamedLock:
     """The lock on a plain name: `with lock("nightly-import") as lease:`.
 
     `wait`: seconds or a `timedelta` that acquiring may take; `None`: for ever; `nowait=True`: one try.
-    `ttl`: seconds that the server keeps the lease. `alias` is one of `REDISLOCK`. A name that spells a row's key
-    (`bank.Account:42`) is that row's lock. Within an open transaction of any database the release waits for its
-    end.
+    `ttl`: seconds that the server keeps the lease unless it is renewed. `max_hold`: seconds for which it is renewed;
+    `None`: for ever. `alias` is one of `REDISLOCK`. A name that spells a row's key (`bank.Account:42`) is that row's
+    lock. Within an open transaction of any database the release waits for its end.
 
     Raises on entering `LockBusy` (`WaitTimeout` after waiting) and `StoreUnavailable`, on leaving `LeaseLost`
     when the lease has ended.
     """
     if unknown:
         refuse_words(unknown, call="lock()")
-    return NamedLock(name, read_terms(alias=alias, ttl=ttl, wait=wait, nowait=nowait))
+    return NamedLock(name, read_terms(alias=alias, ttl=ttl, wait=wait, nowait=nowait, max_hold=max_hold))
 
 
 @overload
@@ -54,6 +55,7 @@ def locked(
     wait: MaybeSeconds | None = ...,
     nowait: bool = ...,
     ttl: MaybeSeconds = ...,
+    max_hold: MaybeSeconds | None = ...,
     atomic: bool = ...,
     alias: str = ...,
     **lookup: Any,
@@ -68,6 +70,7 @@ def locked(
     wait: MaybeSeconds | None = ...,
     nowait: bool = ...,
     ttl: MaybeSeconds = ...,
+    max_hold: MaybeSeconds | None = ...,
     atomic: bool = ...,
     alias: str = ...,
 ) -> RowLock[M]: ...
@@ -95,6 +98,7 @@ def lock_many(
     wait: MaybeSeconds | None = UNSET,
     nowait: bool = False,
     ttl: MaybeSeconds = UNSET,
+    max_hold: MaybeSeconds | None = UNSET,
     alias: str = DEFAULT_ALIAS,
     skip_locked: bool = False,
     limit: int | None = None,
@@ -110,6 +114,7 @@ def lock_many(
         wait=wait,
         nowait=nowait,
         ttl=ttl,
+        max_hold=max_hold,
         alias=alias,
         skip_locked=skip_locked,
         limit=limit,
@@ -126,6 +131,7 @@ def locked_many(
     wait: MaybeSeconds | None = UNSET,
     nowait: bool = False,
     ttl: MaybeSeconds = UNSET,
+    max_hold: MaybeSeconds | None = UNSET,
     atomic: bool = True,
     alias: str = DEFAULT_ALIAS,
     skip_locked: bool = False,
@@ -142,6 +148,7 @@ def locked_many(
         wait=wait,
         nowait=nowait,
         ttl=ttl,
+        max_hold=max_hold,
         atomic=atomic,
         alias=alias,
         skip_locked=skip_locked,

@@ -38,7 +38,7 @@ class LockInfo:
     since: datetime
     """When it was acquired, by the server's clock."""
     remaining: float
-    """Seconds until the server drops it unless it is extended."""
+    """Seconds until the server drops it unless it is renewed."""
     fence: int
     """The fence of the owner."""
     waiters: int
@@ -114,6 +114,7 @@ class Guard(Keeper):
                 wait=place.options.wait if wait is UNSET else wait,
                 meanwhile=meanwhile,
             )
+            self._announce([hold], place.options)
         entry = Entry([hold])
         self._entries.append(entry)
         return entry
@@ -125,7 +126,6 @@ class Guard(Keeper):
         except LockBusy as error:
             self._send(signals.lock_contended, error=error)
             raise
-        self._announce([hold])
         return hold
 
 

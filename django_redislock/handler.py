@@ -35,6 +35,8 @@ class Locks:
         prefix = cache_of(options).key_prefix
         client = partial(client_of, options)
         store = self.store = RedisStore(client, scope=options.cache, prefix=prefix)
+        self.where = (str(caches.settings[options.cache]["LOCATION"]), prefix)
+        """Where its locks are kept; aliases that agree in it share them. It may hold a password."""
         self.inquiry = Inquiry(client, scope=options.cache, prefix=prefix)
         self.close = store.close
         self.kept: Callable[[str], KeyLock] = lru_cache(maxsize=1024)(lambda kept: KeyLock(store, Key(kept)))

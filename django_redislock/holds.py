@@ -10,10 +10,11 @@ that cannot prove that it is the owner is not.
 from __future__ import annotations
 
 import os
+import threading
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+from weakref import ref
 
-from .lease import LeaseState
 from .manylock import acquire_all, acquire_free
 
 if TYPE_CHECKING:
@@ -23,21 +24,35 @@ if TYPE_CHECKING:
     from .lease import Lease
 
 
+class Care(NamedTuple):
+    """What keeps a lease renewed."""
+
+    handle: ref[object]
+    """What its owner has in hand: without it nobody could give the lease back."""
+    max_hold: float | None
+    """Seconds after which it is let go; `None`: never."""
+
+
 class Hold:
     """A lease, and how often its owner has entered it."""
 
-    __slots__ = ("count", "flow", "lease", "lock")
+    __slots__ = ("care", "closing", "count", "flow", "lease", "lock")
 
     def __init__(self, *, flow: Flow, lock: KeyLock, lease: Lease) -> None:
         self.flow = flow
         self.lock = lock
         self.lease = lease
         self.count = 1
+        self.care: Care | None = None
+        """None until whoever acquired it has it in hand."""
+        self.closing = False
+        """Whether its owner commits right now: then it is not let go any more."""
 
     def leave(self) -> bool:
         """Undo one entering; says whether it was the last one, and the lease is now to be released."""
         self.count -= 1
         if self.count:
+            self.closing = False
             return False
         self.flow.forget(self)
         return True
@@ -46,15 +61,17 @@ class Hold:
 class Flow:
     """The holds of one flow, by store and key."""
 
-    __slots__ = ("_holds", "_mark", "_outer", "_pid", "name")
+    __slots__ = ("__weakref__", "_holds", "_mark", "_outer", "_pid", "_thread", "name")
 
     def __init__(self, outer: Flow | None) -> None:
         self.name = os.urandom(8).hex()
         """By which the store knows it: who waits for whom."""
         self._outer = outer
         self._pid = os.getpid()
+        self._thread = threading.current_thread()
         self._holds: dict[tuple[str, str], Hold] = {}
         self._mark: Token[Flow | None] = _flow.set(self)
+        _flows.add(ref(self, _flows.discard))
 
     def find(self, lock: KeyLock) -> Hold | None:
         """This flow's hold on the lock, if it has one."""
@@ -64,6 +81,10 @@ class Flow:
         """Note that this flow owns the lease."""
         hold = self._holds[lock.store.scope, lock.key.name] = Hold(flow=self, lock=lock, lease=lease)
         return hold
+
+    def living_holds(self) -> list[Hold]:
+        """What it holds, as long as its thread lives: what that has left behind nobody will give back."""
+        return list(self._holds.values()) if self._thread.is_alive() else []
 
     def forget(self, hold: Hold) -> None:
         """The lease of this hold is owned no more."""
@@ -92,6 +113,16 @@ class Flow:
 
 _flow: ContextVar[Flow | None] = ContextVar("django_redislock_flow", default=None)
 
+_flows: set[ref[Flow]] = set()
+"""All flows of this process."""
+os.register_at_fork(after_in_child=_flows.clear)
+
+
+def held_here() -> list[Hold]:
+    """What the flows of this process hold. Any thread may ask: copying a list or a set is one step."""
+    flows = [reference() for reference in list(_flows)]
+    return [hold for flow in flows if flow is not None for hold in flow.living_holds()]
+
 
 def current_flow() -> Flow:
     """The flow of the code that asks.
@@ -114,7 +145,7 @@ def enter_again(flow: Flow, lock: KeyLock) -> Hold | None:
     at its own end.
     """
     hold = flow.find(lock)
-    if hold is None or hold.lease.state is not LeaseState.HELD:
+    if hold is None or not hold.lease.trusted:
         return None
     hold.count += 1
     return hold
@@ -124,7 +155,7 @@ def enter_all_again(locks: Iterable[KeyLock]) -> list[Hold]:
     """Enter those of the locks that this flow holds once more."""
     flow = current_flow()
     found = (flow.find(lock) for lock in locks)
-    holds = [hold for hold in found if hold is not None and hold.lease.state is LeaseState.HELD]
+    holds = [hold for hold in found if hold is not None and hold.lease.trusted]
     for hold in holds:
         hold.count += 1
     return holds

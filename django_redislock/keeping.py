@@ -5,21 +5,26 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
+from weakref import ref
 
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 from django.db.transaction import Atomic
 from django.dispatch import Signal
 
 from . import signals
-from .exceptions import LockNotHeld, RedisLockError, StoreUnavailable
-from .holds import Hold, current_flow
+from .conf import Options
+from .exceptions import LockNotHeld, LossReason, RedisLockError, StoreUnavailable
+from .holds import Care, Hold, current_flow
 from .lease import Lease, LeaseState
 from .manylock import release_all
 from .stores.base import Answer
-from .terms import Terms
+from .terms import UNSET, Terms
 from .transactions import Savepoints, at_end_of_transaction, open_connections
+from .watchdog import watchdog
 
 logger = logging.getLogger("django_redislock")
 
@@ -29,7 +34,7 @@ OUTSIDE: Savepoints = frozenset()
 class Entry:
     """One entering of a guard."""
 
-    __slots__ = ("atomic", "flow", "holds", "savepoints")
+    __slots__ = ("atomic", "commits", "flow", "holds", "savepoints")
 
     def __init__(self, holds: list[Hold]) -> None:
         self.holds = holds
@@ -38,6 +43,8 @@ class Entry:
         """Whose entry it is."""
         self.atomic: Atomic | None = None
         """The transaction that was opened inside the locks."""
+        self.commits = False
+        """Whether the end of that is the COMMIT, and not merely that of a savepoint."""
         self.savepoints = OUTSIDE
         """The savepoints in which the locks were acquired: the rollback of one of them frees them."""
 
@@ -45,7 +52,7 @@ class Entry:
 class Keeper(ABC):
     """A guard's entries, and the rules by which they end. Threads may share one."""
 
-    __slots__ = ("_entries", "_terms")
+    __slots__ = ("__weakref__", "_entries", "_terms")
 
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
@@ -91,7 +98,8 @@ class Keeper(ABC):
         for hold in holds:
             hold.count += len(connections) - 1  # each of them keeps the lease on its own account
         for connection in connections:
-            at_end_of_transaction(connection, since, lambda: self._leave_late(holds))
+            deferred = Deferred(self, holds)
+            at_end_of_transaction(connection, since, deferred.leave, check=deferred.check)
         return True
 
     def _finish(self, entry: Entry) -> RedisLockError | None:
@@ -101,12 +109,6 @@ class Keeper(ABC):
             lost = self._check(last)
             return self._leave([hold for hold in entry.holds if hold not in last]) or lost
         return self._leave(entry.holds)
-
-    def _leave_late(self, holds: Sequence[Hold]) -> None:
-        """Leave after the commit, where a loss cannot change anything any more."""
-        failure = self._leave(holds)
-        if failure is not None:
-            logger.warning("Known only after the transaction had ended: %s", failure)
 
     def _leave(self, holds: Sequence[Hold]) -> RedisLockError | None:
         """End one entering of each, and release with the last; gives what is to be told of it.
@@ -138,28 +140,67 @@ class Keeper(ABC):
                     self._send(signals.lock_released, lease=hold.lease)
 
     def _check(self, holds: Sequence[Hold]) -> RedisLockError | None:
-        """The first loss, if the deadline of any lease has passed."""
+        """The first loss, if any lease has ended or its deadline has passed."""
         first: RedisLockError | None = None
         for hold in holds:
             if hold.lease.state is LeaseState.LOST:
-                hold.lease.end(LeaseState.LOST)
                 first = first or hold.lease.lost()
         return first
 
-    def _announce(self, holds: Sequence[Hold]) -> None:
-        """Tell who listens that these were acquired, and later that one is lost."""
-        on_lost = self._send_lost
+    def _announce(self, holds: Sequence[Hold], options: Options) -> None:
+        """Have them renewed, and tell who listens that these were acquired, and later that one is lost."""
+        if not holds:
+            return
+        max_hold = self._terms.max_hold
+        if max_hold is UNSET:
+            # A ttl that was asked for in so many words is longer than what the setting has in mind.
+            max_hold = None if options.max_hold is None else max(options.max_hold, holds[0].lease.ttl)
+        care, on_lost = Care(ref(self), max_hold), partial(send_lost, self._sender)
         for hold in holds:
-            hold.lease.on_lost = on_lost
+            hold.care, hold.lease.on_lost = care, on_lost
+        watchdog.mind(holds[0])
         for hold in holds if signals.lock_acquired.receivers else ():
             self._send(signals.lock_acquired, lease=hold.lease)
-
-    def _send_lost(self, lease: Lease) -> None:
-        self._send(signals.lock_lost, lease=lease)
 
     def _send(self, signal: Signal, **named: Any) -> None:
         if signal.receivers:
             signal.send_robust(self._sender, **named)
+
+
+class Deferred:
+    """Holds whose release waits for the end of a transaction."""
+
+    __slots__ = ("_holds", "_keeper", "_refused")
+
+    def __init__(self, keeper: Keeper, holds: Sequence[Hold]) -> None:
+        self._keeper = keeper
+        self._holds = holds
+        self._refused = False
+
+    def check(self) -> RedisLockError | None:
+        """What speaks against the COMMIT that is about to begin, if anything."""
+        for hold in self._holds:
+            hold.closing = True
+        failure = self._keeper._check(self._holds)
+        self._refused = failure is not None
+        return failure
+
+    def leave(self) -> None:
+        """Leave after the end, where a loss cannot change anything any more."""
+        failure = self._keeper._leave(self._holds)
+        if failure is not None and not self._refused:
+            logger.warning("Known only after the transaction had ended: %s", failure)
+
+
+def send_lost(sender: type, lease: Lease) -> None:
+    """Tell who listens of a loss."""
+    if lease.reason is LossReason.MAX_HOLD:
+        logger.warning("Let go after max_hold: %s, held for %.1f s", lease.key, lease.held_for)
+    if signals.lock_lost.receivers:
+        signals.lock_lost.send_robust(sender, lease=lease, reason=lease.reason)
+
+
+watchdog.afterwards = connections.close_all
 
 
 def tell(failure: RedisLockError | None, error: BaseException | None) -> None:

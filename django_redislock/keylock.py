@@ -7,10 +7,10 @@ import os
 from collections.abc import Callable
 
 from . import clock
-from .exceptions import Deadlock, LockBusy, LockNotHeld, StoreUnavailable, WaitTimeout
+from .exceptions import Deadlock, LockBusy, LockNotHeld, LossReason, StoreUnavailable, WaitTimeout
 from .holder import encode_current
 from .keys import Key
-from .lease import Lease, LeaseState
+from .lease import Lease
 from .stores.base import Answer, Edge, Held, Store
 from .waiting import Obtained, Request, obtain
 
@@ -63,7 +63,7 @@ class KeyLock:
         """
         self.ensure_ours(lease)
         answer = self.store.release(self.key, token=lease.token)
-        lease.end(LeaseState.RELEASED if answer is Answer.DONE else LeaseState.LOST)
+        lease.end(LOSSES.get(answer))
         return answer
 
     def extend(self, lease: Lease, ttl: float) -> None:
@@ -72,12 +72,16 @@ class KeyLock:
         Raises `LockNotHeld` when the lease has ended, `StoreUnavailable` when Redis cannot be asked.
         """
         self.ensure_ours(lease)
+        if not lease.trusted:
+            raise LockNotHeld(str(lease.lost()), key=self.key.name)
         asked_at = clock.now()
+        lease.shorten(ttl=ttl, asked_at=asked_at)
         answer = self.store.renew(self.key, token=lease.token, ttl=ttl)
         if answer is not Answer.DONE:
-            lease.end(LeaseState.LOST)
+            lease.end(LOSSES[answer])
             raise not_held(self.key, answer)
-        lease.prolong(ttl=ttl, asked_at=asked_at)
+        if not lease.prolong(ttl=ttl, asked_at=asked_at):
+            raise LockNotHeld(str(lease.lost()), key=self.key.name)
 
     def ensure_ours(self, lease: Lease) -> None:
         """Raise `LockNotHeld` in a child of `fork`, which has a copy of its parent's lease."""
@@ -102,7 +106,7 @@ def busy(key: Key, held: Held, *, wait: float | None, also: str = "") -> LockBus
     if not wait:
         return LockBusy(f"{by}; not waited for. Pass wait= to wait.", key=key.name, holder=held.holder)
     return WaitTimeout(
-        f"{by}; waited {wait:g} s. It ends in {held.remaining:.1f} s at the latest unless it is extended.",
+        f"{by}; waited {wait:g} s. It ends in {held.remaining:.1f} s at the latest unless it is renewed.",
         key=key.name,
         holder=held.holder,
     )
@@ -119,6 +123,13 @@ def deadlock(key: Key, edges: tuple[Edge, ...]) -> Deadlock:
         edges=edges,
     )
 
+
+LOSSES = {
+    Answer.GONE: LossReason.STORE_RESTARTED,
+    Answer.ANOTHERS: LossReason.TAKEN_OVER,
+    Answer.FORCED: LossReason.FORCED,
+}
+"""What an answer to the owner of a lease says that has not reached its deadline: only Redis itself can have lost it."""
 
 NOT_HELD = {
     Answer.GONE: "the lease ended before, and nobody holds it now",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from . import clock
-from .exceptions import LeaseLost
+from .exceptions import LeaseLost, LossReason
 from .seconds import Seconds, read_ttl
 
 if TYPE_CHECKING:
@@ -20,8 +21,21 @@ class LeaseState(StrEnum):
     """Where a lease is in its life."""
 
     HELD = "held"
+    UNKNOWN = "unknown"
+    """It is good until its deadline, but Redis could not be asked to renew it."""
     LOST = "lost"
     RELEASED = "released"
+
+
+OPEN = (LeaseState.HELD, LeaseState.UNKNOWN)
+
+WHY = {
+    LossReason.EXPIRED: "it was not renewed in time, and another may hold it now",
+    LossReason.FORCED: "it was released by force, and another may hold it now",
+    LossReason.STORE_RESTARTED: "Redis has lost it (restarted, flushed or out of memory), and another may hold it now",
+    LossReason.TAKEN_OVER: "Redis has lost it (restarted, flushed or out of memory), and another holds it now",
+    LossReason.MAX_HOLD: "it was held for longer than max_hold, so the next in line has got it",
+}
 
 
 class Extender(Protocol):
@@ -37,7 +51,20 @@ class Lease:
     Everything but `extend()` is local and costs no round trip.
     """
 
-    __slots__ = ("_extender", "_state", "acquired_at", "deadline", "fence", "key", "on_lost", "pid", "token", "ttl")
+    __slots__ = (
+        "_doubt",
+        "_extender",
+        "_state",
+        "acquired_at",
+        "deadline",
+        "fence",
+        "key",
+        "on_lost",
+        "pid",
+        "reason",
+        "token",
+        "ttl",
+    )
 
     def __init__(self, *, key: Key, token: str, fence: int, ttl: float, asked_at: float, extender: Extender) -> None:
         self.key = key
@@ -56,21 +83,33 @@ class Lease:
         self._extender = extender
         self.on_lost: Callable[[Lease], None] | None = None
         """Called once, the moment the loss is known."""
+        self.reason: LossReason | None = None
+        """Why it was lost, once it is."""
 
     def __repr__(self) -> str:
         return f"<Lease {self.key} fence={self.fence} {self.state}>"
 
     @property
     def state(self) -> LeaseState:
-        """`held`, `lost` or `released`, as far as is known without asking the server."""
-        if self._state is LeaseState.HELD and clock.now() >= self.deadline:
-            return LeaseState.LOST
+        """`held`, `unknown`, `lost` or `released`, as far as is known without asking the server."""
+        if clock.now() >= self.deadline and self.expire():
+            self.tell()
         return self._state
+
+    @property
+    def trusted(self) -> bool:
+        """Whether what needs the lease may be done now: it is held, and its deadline is not over."""
+        return self.state in OPEN
+
+    @property
+    def ended(self) -> bool:
+        """Whether its end has been noted, whatever the deadline says."""
+        return self._state not in OPEN
 
     @property
     def remaining(self) -> float:
         """Seconds for which the lease can still be trusted; 0 when it has ended."""
-        return max(0.0, self.deadline - clock.now()) if self._state is LeaseState.HELD else 0.0
+        return max(0.0, self.deadline - clock.now()) if self._state in OPEN else 0.0
 
     @property
     def held_for(self) -> float:
@@ -78,40 +117,109 @@ class Lease:
         return clock.now() - self.acquired_at
 
     def ensure_held(self) -> None:
-        """Check the local deadline.
+        """Check the local deadline, and what is known of the lease.
 
         Raises `LeaseLost` when the lease has ended: what comes next must not be done.
         """
-        if self.state is not LeaseState.HELD:
+        if not self.trusted:
             raise self.lost()
 
     def extend(self, ttl: Seconds | None = None) -> None:
         """Ask the server to keep the lease for another `ttl` seconds from now (its own ttl when not given).
 
-        Raises `LockNotHeld` when the server no longer knows it, `StoreUnavailable` when it cannot be asked.
+        From then on it is renewed with that ttl. Raises `LockNotHeld` when the lease has ended, `StoreUnavailable`
+        when the server cannot be asked.
         """
         self._extender.extend(self, self.ttl if ttl is None else read_ttl(ttl))
 
-    def prolong(self, *, ttl: float, asked_at: float) -> None:
-        """Note what the server granted to a question asked at `asked_at`."""
-        self.ttl = ttl
-        self.deadline = asked_at + clock.safe_ttl(ttl)
+    # What the store said of it. More than one thread may hear that; who is first counts.
 
-    def end(self, state: LeaseState) -> None:
-        """Note how the lease has ended. What is lost stays lost."""
-        if self._state is not LeaseState.HELD:
+    def shorten(self, *, ttl: float, asked_at: float) -> None:
+        """Note that the server is being asked to keep it for `ttl` seconds only, whatever comes of the question."""
+        deadline = asked_at + clock.safe_ttl(ttl)
+        with _notes:
+            if deadline < self.deadline:
+                self.ttl, self.deadline = ttl, deadline
+
+    def prolong(self, *, ttl: float, asked_at: float, seen: float | None = None) -> bool:
+        """Note what the server granted to a question asked at `asked_at`; says whether that came in time.
+
+        What was over already stays over. A renewal says with `seen` which deadline it found: where the lease was
+        extended meanwhile, that counts.
+        """
+        with _notes:
+            if self._state not in OPEN or clock.now() >= self.deadline:
+                return False
+            if seen is None or seen == self.deadline:
+                self.ttl, self.deadline = ttl, asked_at + clock.safe_ttl(ttl)
+            self._state, self._doubt = LeaseState.HELD, ""
+            return True
+
+    def doubt(self, why: str) -> None:
+        """Note that the server could not be asked."""
+        with _notes:
+            if self._state in OPEN:
+                self._state = LeaseState.UNKNOWN
+                self._doubt = why
+
+    def expire(self) -> bool:
+        """Note that its deadline is over; says whether that is so and new, and to be told."""
+        with _notes:
+            if self._state not in OPEN or clock.now() < self.deadline:
+                return False
+            self._state, self.reason = LeaseState.LOST, LossReason.EXPIRED
+            return True
+
+    def lose(self, reason: LossReason) -> bool:
+        """Note that it has ended; says whether that is new, and to be told."""
+        with _notes:
+            if self._state not in OPEN:
+                return False
+            if reason is not LossReason.FORCED and clock.now() >= self.deadline:
+                reason = LossReason.EXPIRED  # what is gone by then is gone for no other reason
+            self._state, self.reason = LeaseState.LOST, reason
+            return True
+
+    def end(self, reason: LossReason | None) -> None:
+        """Note that it was given back (`None`), or why it is lost, and tell that. What is lost stays lost."""
+        if reason is not None:
+            if self.lose(reason):
+                self.tell()
             return
-        self._state = state
-        if state is LeaseState.LOST and self.on_lost is not None:
+        with _notes:
+            if self._state in OPEN:
+                self._state = LeaseState.RELEASED
+
+    def tell(self) -> None:
+        """Tell its guard that it is lost."""
+        if self.on_lost is not None:
             self.on_lost(self)
 
     def lost(self) -> LeaseLost:
         """The error that tells that this lease has ended."""
-        if self._state is LeaseState.RELEASED:
+        if self.reason is None:
             return LeaseLost(f"The lease on {self.key} has been given back: acquire it again.", key=self.key.name)
         return LeaseLost(
             f"The lease on {self.key} was lost {self.held_for:.1f} s after it was acquired with a ttl of "
-            f"{self.ttl:g} s: another may hold it now. Nothing more may be done under it; use a longer ttl, "
-            f"extend() it, or do less while holding it.",
+            f"{self.ttl:g} s: {WHY[self.reason]}.{self._trouble()} Nothing more may be done under it.",
             key=self.key.name,
+            reason=self.reason,
         )
+
+    def _trouble(self) -> str:
+        """What kept it from being renewed, if that is known."""
+        doubt = getattr(self, "_doubt", "")  # most leases are never in doubt, nor made for it
+        return f" {doubt}" if doubt and self.reason is LossReason.EXPIRED else ""
+
+
+_notes = threading.Lock()
+"""Held for moments only, while it is noted what has become of a lease."""
+
+
+def start_over() -> None:
+    """In a child of `fork`, the thread that held the mutex may not exist."""
+    global _notes  # noqa: PLW0603 - there is one for all leases, so that a lease does not cost one
+    _notes = threading.Lock()
+
+
+os.register_at_fork(after_in_child=start_over)

@@ -27,6 +27,7 @@ class LockQuerySet(models.QuerySet[M]):
         wait: MaybeSeconds | None = UNSET,
         nowait: bool = False,
         ttl: MaybeSeconds = UNSET,
+        max_hold: MaybeSeconds | None = UNSET,
         atomic: bool = True,
         alias: str = DEFAULT_ALIAS,
         **lookup: Any,
@@ -39,13 +40,16 @@ class LockQuerySet(models.QuerySet[M]):
         that are called like an argument use `filter()`.
 
         `wait`: seconds or a `timedelta` that acquiring may take; `None`: for ever; `nowait=True`: one try.
-        `ttl`: seconds that the server keeps the lease. `atomic=False` opens no transaction. `alias` is one of
-        `REDISLOCK`.
+        `ttl`: seconds that the server keeps the lease unless it is renewed. `max_hold`: seconds for which it is
+        renewed, before it goes to the next in line; `None`: for ever. `atomic=False` opens no transaction. `alias` is
+        one of `REDISLOCK`.
 
         Raises on entering `DoesNotExist`, `LockBusy` (`WaitTimeout` after waiting), `StoreUnavailable`; on
         leaving `LeaseLost`, after a rollback, when the lease has ended. Then nothing stays locked.
         """
-        return select(self, pk, wait=wait, nowait=nowait, ttl=ttl, atomic=atomic, alias=alias, **lookup)
+        return select(
+            self, pk, wait=wait, nowait=nowait, ttl=ttl, max_hold=max_hold, atomic=atomic, alias=alias, **lookup
+        )
 
     def locked_many(
         self,
@@ -55,6 +59,7 @@ class LockQuerySet(models.QuerySet[M]):
         wait: MaybeSeconds | None = UNSET,
         nowait: bool = False,
         ttl: MaybeSeconds = UNSET,
+        max_hold: MaybeSeconds | None = UNSET,
         atomic: bool = True,
         alias: str = DEFAULT_ALIAS,
         skip_locked: bool = False,
@@ -80,6 +85,7 @@ class LockQuerySet(models.QuerySet[M]):
             wait=wait,
             nowait=nowait,
             ttl=ttl,
+            max_hold=max_hold,
             atomic=atomic,
             alias=alias,
             skip_locked=skip_locked,

@@ -39,6 +39,7 @@ def read_many_terms(
     wait: MaybeSeconds | None = UNSET,
     nowait: bool = False,
     ttl: MaybeSeconds = UNSET,
+    max_hold: MaybeSeconds | None = UNSET,
     alias: str = DEFAULT_ALIAS,
     skip_locked: bool = False,
     limit: int | None = None,
@@ -55,7 +56,7 @@ def read_many_terms(
             raise TypeError(f"limit is a whole number, not {limit!r}.")
         if limit < 1:
             raise ValueError(f"limit must be 1 or more, not {limit}.")
-    terms = read_terms(wait=wait, nowait=nowait, ttl=ttl, alias=alias)
+    terms = read_terms(wait=wait, nowait=nowait, ttl=ttl, max_hold=max_hold, alias=alias)
     return terms, Choice(skips_locked=skip_locked, limit=limit)
 
 
@@ -118,7 +119,7 @@ class ManyGuard(Keeper):
             except LockBusy as error:
                 self._send(signals.lock_contended, error=error)
                 raise
-        self._announce(holds)
+        self._announce(holds, options)
         return holds
 
     def _ensure_all_held(self, entry: Entry) -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from . import clock
 from .exceptions import LockBusy, StoreUnavailable
 from .holder import encode_current
-from .keylock import busy, deadlock, new_token
+from .keylock import LOSSES, busy, deadlock, new_token
 from .keys import Key
-from .lease import Lease, LeaseState
+from .lease import Lease
 from .stores.base import Answer, Blocked, Ear, Edge, Store, TakenMany, Way
 from .waiting import FIRST_PAUSE, bounded, next_pause
 
@@ -164,6 +164,6 @@ def release_all(held: Sequence[tuple[KeyLock, Lease]]) -> list[Answer]:
         first.ensure_ours(lease)
         told = first.store.release_many([held[index][0].key for index in indexes], token=token)
         for index, answer in zip(indexes, told, strict=True):
-            held[index][1].end(LeaseState.RELEASED if answer is Answer.DONE else LeaseState.LOST)
+            held[index][1].end(LOSSES.get(answer))
             answers[index] = answer
     return answers

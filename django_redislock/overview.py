@@ -54,15 +54,15 @@ def look(aliases: Iterable[str] | None = None, *, queues: bool = False) -> Overv
 
 def distinct(faults: dict[str, RedisLockError]) -> Iterator[str]:
     """The first alias of each place where locks are kept."""
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     for alias in aliases_of(faults):
         try:
             place: Locks = locks[alias]
         except RedisLockError as error:
             faults[alias] = error
             continue
-        if place.options.cache not in seen:
-            seen.add(place.options.cache)
+        if place.where not in seen:
+            seen.add(place.where)
             yield alias
 
 

@@ -46,13 +46,15 @@ class RowKeeper(Keeper):
         if self._atomic:
             atomic = Atomic(self._using, savepoint=True, durable=False)
             atomic.__enter__()
-            entry.atomic = atomic
+            entry.atomic, entry.commits = atomic, not joins
         return joins and connection.features.has_select_for_update and pins_snapshot(connection)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         entry = self._exited_entry()
+        for hold in entry.holds if entry.commits else ():
+            hold.closing = True
         lost = self._check(entry.holds)  # nobody commits after the deadline
         failure = error or lost
         late: RedisLockError | None = None

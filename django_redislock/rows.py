@@ -185,6 +185,7 @@ def select(
     wait: MaybeSeconds | None = UNSET,
     nowait: bool = False,
     ttl: MaybeSeconds = UNSET,
+    max_hold: MaybeSeconds | None = UNSET,
     atomic: bool = True,
     alias: str = DEFAULT_ALIAS,
     **lookup: Any,
@@ -194,7 +195,7 @@ def select(
     if other_words:
         fields = {field.name for field in queryset.model._meta.get_fields()}
         refuse_words(sorted(other_words - fields), call="locked()")
-    terms = read_terms(wait=wait, nowait=nowait, ttl=ttl, alias=alias)
+    terms = read_terms(wait=wait, nowait=nowait, ttl=ttl, max_hold=max_hold, alias=alias)
     return RowLock(Selected(queryset, pk, lookup), terms, atomic=atomic)
 
 
@@ -206,6 +207,7 @@ def give(
     wait: MaybeSeconds | None = UNSET,
     nowait: bool = False,
     ttl: MaybeSeconds = UNSET,
+    max_hold: MaybeSeconds | None = UNSET,
     atomic: bool = True,
     alias: str = DEFAULT_ALIAS,
     **unknown: Any,
@@ -214,4 +216,5 @@ def give(
     refuse_words(unknown, call="locked(instance)")
     if pk is not None:
         raise TypeError(f"locked(instance) locks the row of that instance: it takes no other primary key ({pk!r}).")
-    return RowLock(Given(instance), read_terms(wait=wait, nowait=nowait, ttl=ttl, alias=alias), atomic=atomic)
+    terms = read_terms(wait=wait, nowait=nowait, ttl=ttl, max_hold=max_hold, alias=alias)
+    return RowLock(Given(instance), terms, atomic=atomic)

@@ -46,3 +46,13 @@ def read_wait(value: Any) -> float | None:
     if seconds < 0 or math.isinf(seconds):
         raise ValueError(f"wait must be 0 or more seconds, or None for ever, not {seconds:g}.")
     return seconds
+
+
+def read_max_hold(value: Any) -> float | None:
+    """How long a lease is renewed before it is let go."""
+    if value is None:
+        return None
+    seconds = read_seconds(value)
+    if not seconds > 0 or math.isinf(seconds):
+        raise ValueError(f"max_hold must be more than 0 seconds, or None for ever, not {seconds:g}.")
+    return seconds

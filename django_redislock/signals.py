@@ -14,7 +14,7 @@ lock_released = Signal()
 """A lease was given back while it was held. Arguments: `lease`."""
 
 lock_lost = Signal()
-"""A lease turned out to have ended before its holder gave it back. Arguments: `lease`."""
+"""A lease turned out to have ended before its holder gave it back. Arguments: `lease`, and `reason`, a `LossReason`."""
 
 lock_forced = Signal()
 """A lock was taken away from its holder by force. Arguments: `info`, the `LockInfo` of who held it."""

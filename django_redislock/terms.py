@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Final, Literal, NamedTuple
 
 from .handler import DEFAULT_ALIAS
-from .seconds import Seconds, read_ttl, read_wait
+from .seconds import Seconds, read_max_hold, read_ttl, read_wait
 
 
 class Unset(Enum):
@@ -36,6 +36,8 @@ class Terms(NamedTuple):
     """Seconds that the server keeps the lease."""
     wait: float | Literal[Unset.UNSET] | None
     """Seconds that acquiring may wait; `None`: for ever."""
+    max_hold: float | Literal[Unset.UNSET] | None = UNSET
+    """Seconds for which a lease is renewed before it is let go; `None`: for ever."""
 
 
 def read_terms(
@@ -44,6 +46,7 @@ def read_terms(
     ttl: MaybeSeconds = UNSET,
     wait: MaybeSeconds | None = UNSET,
     nowait: bool = False,
+    max_hold: MaybeSeconds | None = UNSET,
 ) -> Terms:
     """Check the arguments that every lock takes.
 
@@ -51,9 +54,11 @@ def read_terms(
     """
     if nowait and wait is not UNSET:
         raise TypeError("nowait=True is wait=0: pass one of the two.")
+    if max_hold is not UNSET:
+        max_hold = read_max_hold(max_hold)
     if wait is not UNSET:
-        return Terms(alias, UNSET if ttl is UNSET else read_ttl(ttl), read_wait(wait))
-    return Terms(alias, UNSET if ttl is UNSET else read_ttl(ttl), 0.0 if nowait else UNSET)
+        return Terms(alias, UNSET if ttl is UNSET else read_ttl(ttl), read_wait(wait), max_hold)
+    return Terms(alias, UNSET if ttl is UNSET else read_ttl(ttl), 0.0 if nowait else UNSET, max_hold)
 
 
 def refuse_words(names: Iterable[str], *, call: str) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from functools import partial
 
-from django.db import connections
+from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import Atomic, TransactionManagementError
 
@@ -69,16 +70,73 @@ class _Hook:
         self.finalizer()
 
 
-def at_end_of_transaction(connection: BaseDatabaseWrapper, since: Savepoints, release: Callable[[], None]) -> None:
+Check = Callable[[], Exception | None]
+
+
+class _CheckedCommit:
+    """Stands in for the `commit()` of a connection as long as leases wait for it, and refuses what they forbid.
+
+    Django calls it at the end of the outermost `atomic()`, whoever opened that, and has no hook there: those of
+    `on_commit()` run when everything is committed.
+    """
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self._connection = connection
+        self._commit = connection.commit
+        self._replaced = vars(connection).get("commit")
+        self.checks: list[Check] = []
+
+    def __call__(self) -> None:
+        for check in self.checks:
+            refusal = check()
+            if refusal is not None:
+                self._roll_back()
+                raise refusal
+        self._commit()
+
+    def forget(self, check: Check) -> None:
+        """Do not ask this one any more."""
+        self.checks.remove(check)
+        if not self.checks and vars(self._connection).get("commit") is self:
+            del vars(self._connection)["commit"]
+            if self._replaced is not None:
+                vars(self._connection)["commit"] = self._replaced
+
+    def _roll_back(self) -> None:
+        """As Django does when a commit fails."""
+        try:
+            self._connection.rollback()
+        except Error:
+            self._connection.close()
+
+
+def check_before_commit(connection: BaseDatabaseWrapper, check: Check) -> Callable[[], None]:
+    """Let `check` refuse the COMMIT of the open transaction: what it gives is raised after a rollback.
+
+    Gives the function that takes that back.
+    """
+    commit = vars(connection).get("commit")
+    if not isinstance(commit, _CheckedCommit):
+        commit = vars(connection)["commit"] = _CheckedCommit(connection)
+    commit.checks.append(check)
+    return partial(commit.forget, check)
+
+
+def at_end_of_transaction(
+    connection: BaseDatabaseWrapper, since: Savepoints, release: Callable[[], None], *, check: Check
+) -> None:
     """Call `release` when the open transaction ends, or when a savepoint of `since` is rolled back.
 
     `since` are the savepoints in which the lock was acquired. The rollback of another one, in which it merely
-    was given back, frees nothing: what was written before that savepoint is still uncommitted.
+    was given back, frees nothing: what was written before that savepoint is still uncommitted. `check` may refuse the
+    COMMIT.
     """
+    forget_check = check_before_commit(connection, check)
 
     def ended() -> None:
+        forget_check()
         if connection.in_atomic_block and since <= savepoints_of(connection):
-            at_end_of_transaction(connection, since, release)
+            at_end_of_transaction(connection, since, release, check=check)
         else:
             release()
 

@@ -67,11 +67,12 @@ FAULTS: list[tuple[str, Any, dict[str, Any]]] = [
     *(("E001", redislock, {}) for redislock in (["default"], "default", ("default",), 5)),
     *(("E001", {"default": entry}, {}) for entry in (None, "default", ["CACHE"], 5)),
     ("E002", {"other": {}}, {}),
-    *(("E003", {"default": {name: 1}}, {}) for name in ("TIMEOUT", "ttl", "Wait", "MAX_HOLD", "", 5, None)),
+    *(("E003", {"default": {name: 1}}, {}) for name in ("TIMEOUT", "ttl", "Wait", "LEASE", "", 5, None)),
     *(("E004", {"default": {"CACHE": value}}, {}) for value in (None, "", 5, b"default", ["default"])),
     *(("E005", {"default": {"TTL": value}}, {}) for value in (0, -1, None, "30", True, float("nan"), 1e13, 10**400)),
     *(("E006", {"default": {"WAIT": value}}, {}) for value in (-1, "10", True, float("nan"), float("inf"), 10**400)),
     *(("E007", {"default": {"KEY_FUNCTION": value}}, {}) for value in (5, "", "function", "no.such", "os.sep")),
+    *(("E012", {"default": {"MAX_HOLD": value}}, {}) for value in (0, -1, "300", True, float("nan"), float("inf"))),
     ("E008", {"default": {"CACHE": "absent"}}, {}),
     *(
         ("E009", {}, {"default": a_cache(BACKEND=backend)})

@@ -22,13 +22,15 @@ FUNCTION = posixpath.join
 
 
 def test_an_empty_entry_takes_every_default():
-    assert read_options("default", {}) == Options(cache="default", ttl=30, wait=10, key_function=None)
+    assert read_options("default", {}) == Options(cache="default", ttl=30, wait=10, max_hold=300, key_function=None)
 
 
 @pytest.mark.parametrize("kind", [dict, MappingProxyType])
 def test_every_option_is_read(kind):
-    entry = kind({"CACHE": "locks", "TTL": timedelta(minutes=1), "WAIT": None, "KEY_FUNCTION": PATH})
-    assert read_options("default", entry) == Options(cache="locks", ttl=60, wait=None, key_function=FUNCTION)
+    entry = kind({"CACHE": "locks", "TTL": timedelta(minutes=1), "WAIT": None, "MAX_HOLD": 90, "KEY_FUNCTION": PATH})
+    assert read_options("default", entry) == Options(
+        cache="locks", ttl=60, wait=None, max_hold=90, key_function=FUNCTION
+    )
 
 
 def test_every_option_has_a_default():
@@ -46,7 +48,7 @@ def test_a_key_function_is_a_function_or_its_path(function):
         (None, r"REDISLOCK\['odd'\] must be a dict, not NoneType"),
         ("default", r"REDISLOCK\['odd'\] must be a dict, not str"),
         (["CACHE"], r"REDISLOCK\['odd'\] must be a dict, not list"),
-        ({"TIMEOUT": 30}, "no option 'TIMEOUT'; there are CACHE, TTL, WAIT, KEY_FUNCTION"),
+        ({"TIMEOUT": 30}, "no option 'TIMEOUT'; there are CACHE, TTL, WAIT, MAX_HOLD, KEY_FUNCTION"),
         ({"ttl": 30}, "no option 'ttl'"),
         ({5: 30}, "no option 5"),
         *(({"CACHE": value}, r"\['CACHE'\]: a cache alias is expected") for value in (None, "", 5, b"a", ["default"])),
@@ -54,6 +56,8 @@ def test_a_key_function_is_a_function_or_its_path(function):
         *(({"WAIT": value}, r"\['WAIT'\]: seconds are a number or a timedelta") for value in NO_NUMBERS),
         ({"TTL": 0}, r"\['TTL'\]: ttl must be between 0\.01 and 1e\+12 seconds, not 0"),
         ({"TTL": None}, r"\['TTL'\]: ttl is a number of seconds"),
+        *(({"MAX_HOLD": value}, r"\['MAX_HOLD'\]: seconds are a number or a timedelta") for value in NO_NUMBERS),
+        ({"MAX_HOLD": 0}, r"\['MAX_HOLD'\]: max_hold must be more than 0 seconds, or None for ever, not 0"),
         ({"WAIT": -1}, r"\['WAIT'\]: wait must be 0 or more seconds, or None for ever, not -1"),
         ({"KEY_FUNCTION": 5}, r"\['KEY_FUNCTION'\]: a function or its dotted path is expected, not 5"),
         ({"KEY_FUNCTION": ""}, "doesn't look like a module path"),

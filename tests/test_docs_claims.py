@@ -15,6 +15,7 @@ from redis.exceptions import ConnectionError
 
 import django_redislock
 from django_redislock import clock, conf, lock, signals
+from django_redislock.exceptions import LossReason
 from django_redislock.holder import Holder
 from django_redislock.keylock import NOT_HELD, busy, deadlock, not_held
 from django_redislock.keys import Key
@@ -68,7 +69,7 @@ def test_every_script_is_documented():
 
 def test_every_warning_of_the_log_is_documented():
     sources = (path.read_text() for path in (ROOT / "django_redislock").rglob("*.py"))
-    warnings = [text for source in sources for text in re.findall(r'logger\.warning\("([^"%]+)', source)]
+    warnings = [text for source in sources for text in re.findall(r'logger\.warning\(\s*"([^"%]+)', source)]
     documented = re.findall(r"^\| `([A-Z][\w ]+ [\w ]+)` \|", text_of("errors.md"), re.MULTILINE)
     assert warnings
     assert all(any(text.startswith(start) for start in documented) for text in warnings), warnings
@@ -86,8 +87,10 @@ EDGES = (
 )
 
 
-def lost() -> Exception:
+def lost(reason: LossReason) -> Exception:
     lease = Lease(key=KEY, token="", fence=41, ttl=30, asked_at=clock.now() - 31.5, extender=None)  # type: ignore[arg-type]
+    lease.deadline = clock.now() + (reason is not LossReason.EXPIRED)
+    lease.end(reason)
     return lease.lost()
 
 
@@ -104,7 +107,7 @@ MESSAGES: dict[str, Callable[[], Exception]] = {
     "busy": lambda: busy(KEY, HELD, wait=0),
     "waited": lambda: busy(KEY, HELD, wait=2),
     "deadlock": lambda: deadlock(KEY, EDGES),
-    "lost": lost,
+    **{reason.value: partial(lost, reason) for reason in LossReason},
     "unavailable": unavailable,
     **{answer.value: partial(not_held, KEY, answer) for answer in NOT_HELD},
 }

@@ -31,7 +31,7 @@ LAYERS = {
         "stores.verbs",
         "stores.wakeups",
     },
-    "semantics": {"keylock", "holds", "manylock", "waiting"},
+    "semantics": {"keylock", "holds", "manylock", "renewing", "waiting", "watchdog"},
     "facade": {
         "conf",
         "forcing",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import os
+from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from django_redislock import LeaseLost, clock
+from django_redislock.exceptions import LossReason
 from django_redislock.keys import Key
 from django_redislock.lease import Lease, LeaseState
 from django_redislock.seconds import LONGEST_TTL, SHORTEST_TTL
@@ -101,24 +104,26 @@ def test_how_long_it_has_been_held(time):
 
 
 @pytest.mark.usefixtures("time")
-@pytest.mark.parametrize("end", [LeaseState.RELEASED, LeaseState.LOST])
-def test_an_ended_lease_may_not_be_used(end):
+@pytest.mark.parametrize(
+    ("reason", "end"), [(None, LeaseState.RELEASED), *((reason, LeaseState.LOST) for reason in LossReason)]
+)
+def test_an_ended_lease_may_not_be_used(reason, end):
     lease = a_lease()
-    lease.end(end)
-    assert (lease.state, lease.remaining) == (end, 0)
-    with pytest.raises(LeaseLost):
+    lease.end(reason)
+    assert (lease.state, lease.trusted, lease.remaining) == (end, False, 0)
+    with pytest.raises(LeaseLost) as caught:
         lease.ensure_held()
+    assert caught.value.reason is reason
 
 
 @pytest.mark.usefixtures("time")
-@pytest.mark.parametrize(
-    ("first", "second"), [(LeaseState.LOST, LeaseState.RELEASED), (LeaseState.RELEASED, LeaseState.LOST)]
-)
+@pytest.mark.parametrize(("first", "second"), list(permutations([None, *LossReason], 2)))
 def test_the_first_end_of_a_lease_is_its_end(first, second):
     lease = a_lease()
     lease.end(first)
+    state = lease.state
     lease.end(second)
-    assert lease.state is first
+    assert (lease.state, lease.reason) == (state, first)
 
 
 def test_a_loss_is_told_once(time):
@@ -126,8 +131,19 @@ def test_a_loss_is_told_once(time):
     lease = a_lease()
     lease.on_lost = told.append
     time.now = lease.deadline
-    for end in (LeaseState.LOST, LeaseState.LOST, LeaseState.RELEASED):
-        lease.end(end)
+    assert [lease.state for _ in range(3)] == [LeaseState.LOST] * 3
+    for reason in (LossReason.EXPIRED, LossReason.FORCED, None):
+        lease.end(reason)
+    assert told == [lease]
+
+
+def test_many_threads_that_see_the_loss_tell_it_once(time):
+    told: list[Lease] = []
+    lease = a_lease()
+    lease.on_lost = told.append
+    time.now = lease.deadline
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: lease.state, range(100)))
     assert told == [lease]
 
 
@@ -135,9 +151,100 @@ def test_a_release_is_no_loss():
     told: list[Lease] = []
     lease = a_lease()
     lease.on_lost = told.append
-    lease.end(LeaseState.RELEASED)
-    lease.end(LeaseState.LOST)
+    lease.end(None)
+    lease.end(LossReason.FORCED)
     assert told == []
+
+
+@pytest.mark.usefixtures("time")
+@pytest.mark.parametrize(
+    ("reason", "why"),
+    [
+        (LossReason.FORCED, "released by force"),
+        (LossReason.STORE_RESTARTED, r"Redis has lost it \(restarted, flushed or out of memory\), and another may"),
+        (LossReason.TAKEN_OVER, "and another holds it now"),
+        (LossReason.MAX_HOLD, "longer than max_hold"),
+    ],
+)
+def test_the_loss_tells_why(reason, why):
+    lease = a_lease()
+    lease.end(reason)
+    with pytest.raises(LeaseLost, match=f"shelf was lost .* ttl of 30 s: .*{why}"):
+        lease.ensure_held()
+
+
+@pytest.mark.parametrize("reason", [reason for reason in LossReason if reason is not LossReason.FORCED])
+def test_what_is_gone_after_the_deadline_has_expired(time, reason):
+    lease = a_lease()
+    time.now = lease.deadline
+    lease.end(reason)
+    assert lease.reason is LossReason.EXPIRED
+
+
+# Renewals
+
+
+def test_doubt_leaves_it_good_until_its_deadline(time):
+    lease = a_lease()
+    lease.doubt("Redis could not be asked.")
+    lease.ensure_held()
+    assert (lease.state, lease.trusted) == (LeaseState.UNKNOWN, True)
+    assert lease.remaining == pytest.approx(29.698)
+    time.now = lease.deadline
+    assert lease.state is LeaseState.LOST
+    with pytest.raises(LeaseLost, match=r"not renewed in time, and another may hold it now. Redis could not be asked"):
+        lease.ensure_held()
+
+
+def test_a_renewal_ends_the_doubt(time):
+    lease = a_lease()
+    lease.doubt("Redis could not be asked.")
+    time.now = START + 20
+    assert lease.prolong(ttl=30, asked_at=START + 19)
+    assert lease.state is LeaseState.HELD
+    assert lease.remaining == pytest.approx(28.698)
+    time.now = lease.deadline
+    with pytest.raises(LeaseLost, match=r"hold it now\. Nothing more"):
+        lease.ensure_held()
+
+
+@pytest.mark.parametrize("seen_by_its_owner", [True, False])
+def test_a_late_renewal_resurrects_nothing(time, seen_by_its_owner):
+    lease = a_lease()
+    time.now = lease.deadline
+    if seen_by_its_owner:
+        assert lease.state is LeaseState.LOST
+    assert not lease.prolong(ttl=30, asked_at=START + 29)
+    assert (lease.state, lease.deadline) == (LeaseState.LOST, time.now)
+
+
+@pytest.mark.usefixtures("time")
+@pytest.mark.parametrize("reason", [None, *LossReason])
+def test_what_has_ended_is_not_renewed_nor_doubted(reason):
+    lease = a_lease()
+    lease.end(reason)
+    state = lease.state
+    assert not lease.prolong(ttl=30, asked_at=START)
+    lease.doubt("Redis could not be asked.")
+    assert lease.state is state
+
+
+@pytest.mark.usefixtures("time")
+def test_a_renewal_that_an_extension_has_overtaken_does_not_count():
+    lease = a_lease()
+    seen = lease.deadline
+    lease.prolong(ttl=60, asked_at=START)
+    assert lease.prolong(ttl=30, asked_at=START, seen=seen)
+    assert lease.ttl == 60
+    assert lease.remaining == pytest.approx(59.398)
+
+
+@pytest.mark.usefixtures("time")
+@pytest.mark.parametrize(("ttl", "trusted_for"), [(5, 4.948), (60, 29.698)])
+def test_who_asks_for_less_has_less_at_once(ttl, trusted_for):
+    lease = a_lease()
+    lease.shorten(ttl=ttl, asked_at=START)
+    assert lease.remaining == pytest.approx(trusted_for)
 
 
 @pytest.mark.parametrize(
@@ -176,4 +283,4 @@ def test_the_token_is_never_shown():
 
 
 def test_states_read_as_words():
-    assert [str(state) for state in LeaseState] == ["held", "lost", "released"]
+    assert [str(state) for state in LeaseState] == ["held", "unknown", "lost", "released"]

@@ -28,7 +28,7 @@ LOCK = SHARED.partition(" ")[0]
 FILES = resources.files("django_redislock.stores").joinpath("scripts")
 NAMES = sorted(file.name.removesuffix(".lua") for file in FILES.iterdir() if file.name.endswith(".lua"))
 ONE = ["acquire", "force", "inspect", "leave", "release", "renew"]
-SEVERAL = ["acquire_many", "leave_many", "release_many"]
+SEVERAL = ["acquire_many", "leave_many", "release_many", "renew_many"]
 """Get the keys of as many locks as there are."""
 OF_A_BUCKET = ["list"]
 """Find the keys by the index."""

@@ -9,22 +9,24 @@ import sys
 import threading
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
 from django.core.management.base import CommandError
 
-from ..exceptions import LeaseLost, LockBusy, LockNotHeld, StoreUnavailable
+from ..exceptions import LeaseLost, LockBusy, StoreUnavailable
 from ..functions import lock
 from ..handler import DEFAULT_ALIAS
-from ..lease import Lease, LeaseState
+from ..lease import Lease
 from ..terms import UNSET
 from .console import Console
 from .names import kept_name
 
 BUSY = 75  # EX_TEMPFAIL of sysexits.h: try again later
 LOST = 76
+LOOK_EVERY = 0.5
+"""Seconds between two looks at the lease."""
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells have it
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -53,7 +55,7 @@ def hold(program: list[str], options: dict[str, Any]) -> int:
     ttl, wait = (UNSET if options[name] is None else options[name] for name in ("ttl", "wait"))
     try:
         name = kept_name(options["key"], alias=options["alias"])
-        with handling(leave), lock(name, alias=options["alias"], ttl=ttl, wait=wait) as lease:
+        with handling(leave), lock(name, alias=options["alias"], ttl=ttl, wait=wait, max_hold=None) as lease:
             return carry_out(program, lease)
     except LockBusy as error:
         raise CommandError(str(error), returncode=BUSY) from error
@@ -79,25 +81,12 @@ def carry_out(program: list[str], lease: Lease) -> int:
 
 
 def wait_for(child: subprocess.Popen[bytes], lease: Lease) -> int:
-    """The child's return code; keeps the lease meanwhile."""
-    while True:
-        try:
-            return child.wait(timeout=lease.ttl / 3)
-        except subprocess.TimeoutExpired:
-            keep(lease)
-        if lease.state is LeaseState.LOST:
-            child.terminate()
-            return child.wait()
-
-
-def keep(lease: Lease) -> None:
-    """Extend the lease; where Redis cannot be asked there is time until the deadline to try again."""
-    try:
-        lease.extend()
-    except LockNotHeld:
-        lease.end(LeaseState.LOST)
-    except StoreUnavailable as error:
-        sys.stderr.write(f"{error}\n")
+    """The child's return code. The watchdog keeps the lease meanwhile; without it the child is told to end."""
+    while lease.trusted:
+        with suppress(subprocess.TimeoutExpired):
+            return child.wait(timeout=LOOK_EVERY)
+    child.terminate()
+    return child.wait()
 
 
 def leave(number: int, _frame: FrameType | None) -> NoReturn:

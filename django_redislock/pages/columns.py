@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from ..handler import locks
-from .words import ENDING, spell, spell_state, state_of
+from .words import HELD, spell, spell_state, state_of
 
 if TYPE_CHECKING:
     from ..models import HeldLock
@@ -76,9 +76,9 @@ class Columns:
     @admin.display(description=gettext_lazy("state"))
     def state_column(self, lock: HeldLock) -> SafeString:
         """Whether it is being kept."""
-        state = state_of(lock.remaining, ttl_of(lock))
+        state = state_of(lock.listed, locks[lock.alias].options)
         return format_html(
-            '<span class="redislock-state{}">{}</span>', " redislock-ending" * (state == ENDING), spell_state(state)
+            '<span class="redislock-state{}">{}</span>', " redislock-warning" * (state != HELD), spell_state(state)
         )
 
     @admin.display(description=gettext_lazy("waiters"), ordering="waiters")

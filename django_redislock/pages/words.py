@@ -7,6 +7,9 @@ from datetime import UTC, datetime
 from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
+from ..conf import Options
+from ..stores.listing import Listed
+
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
@@ -29,17 +32,19 @@ def spell(seconds: float) -> str:
     raise AssertionError
 
 
-HELD, ENDING = "held", "ending"
+HELD, ENDING, LONG = "held", "ending", "long"
 
 
-def state_of(remaining: float, ttl: float) -> str:
-    """Whether it is being kept: one that is renewed, or new, has most of its ttl left."""
-    return ENDING if remaining < ttl / 3 else HELD
+def state_of(lock: Listed, options: Options) -> str:
+    """Whether it is being kept (one that is renewed, or new, has most of its ttl left), and whether for too long."""
+    if lock.remaining < options.ttl / 3:
+        return ENDING
+    return LONG if options.max_hold is not None and lock.held_for > options.max_hold else HELD
 
 
 def spell_state(state: str) -> str:
     """The state in words."""
-    return {HELD: _("held"), ENDING: _("ends soon")}[state]
+    return {HELD: _("held"), ENDING: _("ends soon, not renewed"), LONG: _("held for longer than MAX_HOLD")}[state]
 
 
 def ago(since: datetime) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -103,6 +103,15 @@ class Refusal:
     """In the server's words."""
 
 
+class Renewal(NamedTuple):
+    """What a lease asks for."""
+
+    key: Key
+    token: str
+    ttl: float
+    """Seconds from now."""
+
+
 class Ear(Protocol):
     """Where one waiter hears of its grant."""
 
@@ -186,6 +195,12 @@ class Store(Protocol):
 
     def renew(self, key: Key, *, token: str, ttl: float) -> Answer:
         """Keep the key for `ttl` seconds from now if `token` holds it."""
+
+    def renew_many(self, renewals: Sequence[Renewal], *, within: float) -> list[Answer]:
+        """Keep each key for its ttl from now, or for longer if it has more left; an answer for each.
+
+        One question, which may take so many seconds.
+        """
 
     def inspect(self, key: Key) -> Held | None:
         """Say who holds the key, if anyone does."""

@@ -5,21 +5,38 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import scripts
-from .base import Answer, Blocked, Edge, TakenMany, Way
+from .base import Answer, Blocked, Edge, Renewal, TakenMany, Way
 from .verbs import RELEASE_NOTE_MS, Call, names_of, read_edges, read_held, read_nothing, root_of, text, to_ms
 
 if TYPE_CHECKING:
     from ..keys import Key
 
 ACQUIRE_MANY = scripts.load("acquire_many", "grant", "queue", "several")
-RELEASE_MANY, LEAVE_MANY = (scripts.load(verb, "grant", "several") for verb in ("release_many", "leave_many"))
+RELEASE_MANY, LEAVE_MANY, RENEW_MANY = (
+    scripts.load(verb, "grant", "several") for verb in ("release_many", "leave_many", "renew_many")
+)
+
+PORTION = 100
+"""Leases that one script renews: more of them would keep the server from others for long."""
 
 ANSWERS = {"1": Answer.DONE, "0": Answer.GONE, "2": Answer.ANOTHERS, "3": Answer.FORCED}
 NO_NAME = ""
 """In the place where the verbs for one key have its name."""
+
+
+class Batch(NamedTuple):
+    """Calls that are sent together."""
+
+    calls: Sequence[Call[list[Answer]]]
+    settle: None = None
+    """What was carried out without an answer does no harm."""
+
+    def read(self, replies: Sequence[Any]) -> list[Answer]:
+        """The answers of all calls, in their order."""
+        return [answer for call, reply in zip(self.calls, replies, strict=True) for answer in call.read(reply)]
 
 
 class ManyVerbs:
@@ -48,7 +65,18 @@ class ManyVerbs:
         note = f"{names_of(self._prefix, keys[0].name).bucket}:released:{token}:{zlib.crc32(names.encode())}"
         args = (token, NO_NAME, self._root, RELEASE_NOTE_MS)
         settle = lambda: self.leave(keys, token=token)
-        return Call(RELEASE_MANY, (*self._locks(keys), note), args, read_release_many, settle)
+        return Call(RELEASE_MANY, (*self._locks(keys), note), args, read_answers, settle)
+
+    def renew(self, renewals: Sequence[Renewal]) -> Batch:
+        """Keep the keys: so many calls that none of them takes long."""
+        portions = [renewals[start : start + PORTION] for start in range(0, len(renewals), PORTION)]
+        return Batch([self._renew(portion) for portion in portions])
+
+    def _renew(self, renewals: Sequence[Renewal]) -> Call[list[Answer]]:
+        tokens = " ".join(renewal.token for renewal in renewals)
+        ttls = " ".join(str(to_ms(renewal.ttl)) for renewal in renewals)
+        keys = self._locks([renewal.key for renewal in renewals])
+        return Call(RENEW_MANY, keys, (tokens, NO_NAME, self._root, ttls), read_answers)
 
     def _locks(self, keys: Sequence[Key]) -> tuple[str, ...]:
         return tuple(names_of(self._prefix, key.name).lock for key in keys)
@@ -65,6 +93,6 @@ def read_acquire_many(keys: Sequence[Key], reply: list[Any]) -> TakenMany | Bloc
     return read_edges(reply)
 
 
-def read_release_many(reply: Any) -> list[Answer]:
+def read_answers(reply: Any) -> list[Answer]:
     """One character for each key."""
     return [ANSWERS[character] for character in text(reply)]

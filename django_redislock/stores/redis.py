@@ -6,20 +6,21 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
-from redis.exceptions import ConnectionError, NoPermissionError, NoScriptError, RedisError
+from redis.exceptions import ConnectionError, NoPermissionError, NoScriptError, RedisError, TimeoutError
 
 from ..exceptions import StoreUnavailable
 from .discretion import hush
-from .many import ManyVerbs
-from .verbs import Call, Verbs, root_of, text
+from .many import Batch, ManyVerbs
+from .verbs import Call, Question, Verbs, root_of, text
 from .wakeups import Interrupted, Refused, Wakeups
 
 if TYPE_CHECKING:
     from ..keys import Key
-    from .base import Answer, Blocked, Ear, Edge, Held, Taken, TakenMany, Way
+    from .base import Answer, Blocked, Ear, Edge, Held, Renewal, Taken, TakenMany, Way
 
 logger = logging.getLogger("django_redislock")
 
@@ -27,6 +28,7 @@ FAULTS = (RedisError, OSError)
 """What the client raises when the server cannot be asked, or refuses."""
 
 T = TypeVar("T")
+Evaluate = Callable[[Any, Any, Any], Any]
 
 
 class Connections:
@@ -134,13 +136,18 @@ class RedisStore:
         """Keep the key for `ttl` seconds from now if `token` holds it."""
         return self._run(self._verbs.renew(key, token=token, ttl=ttl), key)
 
+    def renew_many(self, renewals: Sequence[Renewal], *, within: float) -> list[Answer]:
+        """As `Store.renew_many()`."""
+        keys = [renewal.key for renewal in renewals]
+        return self._run(self._many.renew(renewals), *keys, evaluate=partial(evaluate_all, within=within))
+
     def inspect(self, key: Key) -> Held | None:
         """Say who holds the key, if anyone does."""
         return self._run(self._verbs.inspect(key), key)
 
-    def _run(self, call: Call[T], key: Key, *others: Key, meanwhile: Callable[[], object] | None = None) -> T:
+    def _run(self, call: Question[T], key: Key, *others: Key, **how: Any) -> T:
         try:
-            return call.read(self._send(call, meanwhile))
+            return call.read(self._send(call, **how))
         except (RedisError, OSError) as error:
             about = f"{key} and {len(others)} more" if others else key
             raise StoreUnavailable(
@@ -160,24 +167,27 @@ class RedisStore:
         """The client's error without the password."""
         return hush(error, secrets_of(self._connections.pool) if self._connections is not None else ())
 
-    def _send(self, call: Call[Any], meanwhile: Callable[[], object] | None) -> Any:
+    def _send(
+        self, call: Question[Any], meanwhile: Callable[[], object] | None = None, evaluate: Evaluate | None = None
+    ) -> Any:
         """Send it, and once more when the connection broke: an answer that got lost is given again.
 
         When no answer came, what settles it follows: the server may have carried it out, or may do so yet.
         """
         connections = self._connections or self._open()
         connection = connections.take()
+        ask: Evaluate = evaluate or evaluate_one
         asked = False
         try:
             try:
                 connection.connect()
                 asked = True
-                return evaluate(connection, call, meanwhile)
+                return ask(connection, call, meanwhile)
             except (ConnectionError, OSError):
                 connection.disconnect()
                 connection.connect()
                 asked = True
-                return evaluate(connection, call, meanwhile)
+                return ask(connection, call, meanwhile)
         except BaseException as error:
             if asked and call.settle is not None:
                 self._settle(connection, call.settle(), is_broken=isinstance(error, ConnectionError | OSError))
@@ -250,7 +260,7 @@ class PoolSubscription:
         self._pubsub.close()
 
 
-def evaluate(connection: Any, call: Call[Any], meanwhile: Callable[[], object] | None) -> Any:
+def evaluate_one(connection: Any, call: Call[Any], meanwhile: Callable[[], object] | None) -> Any:
     """One round trip; two when the server does not know the script yet. The time on the way is not lost.
 
     The connection stays open whatever happens, for more to be said on it.
@@ -264,3 +274,23 @@ def evaluate(connection: Any, call: Call[Any], meanwhile: Callable[[], object] |
     except NoScriptError:
         connection.send_command("EVAL", script.source, len(keys), *keys, *args)
         return connection.read_response(disconnect_on_error=False)
+
+
+def evaluate_all(connection: Any, batch: Batch, meanwhile: None, *, within: float) -> list[Any]:
+    """One round trip for all calls; two when the server does not know the script yet. Each may take so many seconds."""
+    try:
+        return ask_all(connection, [("EVALSHA", call.script.sha, *call.words) for call in batch.calls], within)
+    except NoScriptError:
+        connection.disconnect()  # with it go the answers that were to come
+        return ask_all(connection, [("EVAL", call.script.source, *call.words) for call in batch.calls], within)
+
+
+def ask_all(connection: Any, commands: Sequence[tuple[Any, ...]], within: float) -> list[Any]:
+    """Send the commands together. The first error is raised; answers that were to come after it are not read."""
+    connection.send_packed_command(connection.pack_commands(commands))
+    replies = []
+    for _ in commands:
+        if not connection.can_read(timeout=within):
+            raise TimeoutError(f"no answer within {within:.1f} s")
+        replies.append(connection.read_response(disconnect_on_error=False))
+    return replies

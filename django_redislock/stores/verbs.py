@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from ..holder import decode
 from ..keys import bucket_of
@@ -27,6 +27,7 @@ ANSWERS = {1: Answer.DONE, 0: Answer.GONE, -1: Answer.ANOTHERS, -2: Answer.FORCE
 
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 class Call(NamedTuple, Generic[T]):
@@ -38,6 +39,23 @@ class Call(NamedTuple, Generic[T]):
     read: Callable[[Any], T]
     settle: Callable[[], Call[None]] | None = None
     """Makes the call that follows when no answer comes, so that nothing stays taken, carried out or not."""
+
+    @property
+    def words(self) -> tuple[int | str, ...]:
+        """Keys and arguments, as they are sent."""
+        return (len(self.keys), *self.keys, *self.args)
+
+
+class Question(Protocol[T_co]):
+    """What is sent and answered at once: a call, or several together."""
+
+    @property
+    def read(self) -> Callable[[Any], T_co]:
+        """Reads the reply."""
+
+    @property
+    def settle(self) -> Callable[[], Call[None]] | None:
+        """As `Call.settle`."""
 
 
 class Names(NamedTuple):
