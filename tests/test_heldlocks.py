@@ -230,7 +230,7 @@ def test_a_lock_cannot_be_shown_then_but_the_list_says_why(admin_client):
 @pytest.mark.usefixtures("away")
 def test_nothing_is_written_down_that_could_not_be_done(admin_client):
     data = {"meant": "1 default:nightly", "reason": "It hangs."}
-    assert "nightly was not released" in said(admin_client.post(RELEASE, data, follow=True))[0]
+    assert "Not released: nightly" in said(admin_client.post(RELEASE, data, follow=True))[0]
     assert not LogEntry.objects.exists()
 
 
@@ -258,7 +258,7 @@ def test_its_name_may_hold_anything(admin_client):
 
 def test_one_that_has_ended_leads_back_to_the_list(admin_client):
     page = admin_client.get(page_of("nightly"), follow=True)
-    assert said(page) == ["nightly is not held any more."]
+    assert said(page) == ["Nobody holds nightly any more."]
     assert page.redirect_chain == [(LIST, 302)]
 
 
@@ -301,7 +301,7 @@ def test_a_request_without_the_forms_secret_frees_nothing(held):
 def test_it_is_freed_and_written_down(admin_client, held):
     holder = lock(held).info().holder
     page = admin_client.post(RELEASE, meant(held), follow=True)
-    assert said(page)[0].startswith(f"{held} was taken away from {holder}")
+    assert said(page)[0].startswith(f"Released {held}, which {holder} held.")
     entry = LogEntry.objects.get()
     assert (entry.object_repr, entry.user.username) == (held, "admin")
     assert entry.change_message == f"Released by force from {holder}. Reason: It hangs."
@@ -331,7 +331,7 @@ def test_one_who_got_it_meanwhile_is_left_alone(admin_client):
         before = meant("nightly")
     with lock("nightly"):
         page = admin_client.post(RELEASE, before, follow=True)
-        assert said(page) == ["nightly was left alone: who held it does not hold it any more."]
+        assert said(page) == ["Left nightly alone: who held it does not hold it any more."]
         assert not is_free("nightly")
     assert not LogEntry.objects.exists()
 

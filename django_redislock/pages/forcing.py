@@ -59,13 +59,13 @@ def force_all(admin: ModelAdmin[Any], request: HttpRequest, meant: Sequence[Mean
         try:
             forced = force(admin, request, one, reason)
         except RedisLockError as error:
-            messages.error(request, _("%(key)s was not released: %(error)s") % {"key": name, "error": error})
+            messages.error(request, _("Not released: %(key)s. %(error)s") % {"key": name, "error": error})
             continue
         if forced is None:
-            text = _("%(key)s was left alone: who held it does not hold it any more.")
+            text = _("Left %(key)s alone: who held it does not hold it any more.")
             messages.warning(request, text % {"key": name})
         else:
-            text = _("%(key)s was taken away from %(holder)s. The next in line has it now, if there is one.")
+            text = _("Released %(key)s, which %(holder)s held. The next in line has it now, if there is one.")
             messages.success(request, text % {"key": name, "holder": forced.holder})
 
 

@@ -71,7 +71,6 @@ class HeldLockAdmin(Columns, Options):
     list_display_links = ("key_column",)
     list_filter = (ModelFilter, HostFilter, AliasFilter)
     search_fields = ("key",)
-    search_help_text = gettext_lazy("Key or holder")
     ordering = ("since",)
     list_per_page = 100
     show_full_result_count = True
@@ -191,7 +190,7 @@ class HeldLockAdmin(Columns, Options):
         """Back to the list with the reason."""
         if not self.get_queryset(request).look.overview.faults:
             _alias, name = identified(identifier)
-            messages.warning(request, _("%s is not held any more.") % name)
+            messages.warning(request, _("Nobody holds %s any more.") % name)
         return HttpResponseRedirect(self._url("changelist"))
 
     # Force release
