@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from ..models import FORCE_RELEASE, HeldLock, identified
+from ..overview import aliases_of
 from ..waitgraph import WaitGraph
 from .columns import Columns
 from .filters import AliasFilter, HostFilter, ModelFilter
@@ -62,9 +63,9 @@ class HeldLockAdmin(Columns, Options):
         "object_column",
         "holder_column",
         "since_column",
+        "waiters_column",
         "remaining_column",
         "state_column",
-        "waiters_column",
         "fence",
         "alias",
     )
@@ -127,6 +128,11 @@ class HeldLockAdmin(Columns, Options):
         return request.user.has_perm(f"{self.opts.app_label}.{FORCE_RELEASE}")
 
     # The list
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        """The alias is shown where there is more than one."""
+        columns = super().get_list_display(request)
+        return columns if len(aliases_of({})) > 1 else [column for column in columns if column != "alias"]
 
     def get_queryset(self, request: HttpRequest) -> HeldLocks:
         """What is held; all that this request asks for comes from one look."""
