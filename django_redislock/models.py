@@ -58,12 +58,12 @@ class HeldLock(models.Model):
         return self.key
 
     @classmethod
-    def of(cls, alias: str, listed: Listed) -> HeldLock:
+    def of(cls, listed: Listed) -> HeldLock:
         """The lock as it was listed."""
         lock = cls(
-            id=identify(alias, listed.name),
+            id=identify(listed.alias, listed.name),
             key=listed.name,
-            alias=alias,
+            alias=listed.alias,
             since=datetime.fromtimestamp(listed.since, UTC),
             remaining=listed.remaining,
             fence=listed.fence,

@@ -17,7 +17,7 @@ def held(alias: str = DEFAULT_ALIAS, *, queues: bool = False) -> list[Listed]:
 
     With `queues` also who waits for each, in order. Raises `StoreUnavailable` when Redis cannot be asked.
     """
-    return locks[alias].inquiry.list_held(queues=queues)
+    return locks[alias].inquiry.list_held(alias=alias, queues=queues)
 
 
 def infos(names: Sequence[str], *, alias: str = DEFAULT_ALIAS) -> list[LockInfo | None]:
@@ -34,19 +34,19 @@ def infos(names: Sequence[str], *, alias: str = DEFAULT_ALIAS) -> list[LockInfo 
 class Overview:
     """What several aliases hold."""
 
-    locks: list[tuple[str, Listed]]
-    """Each with its alias."""
+    locks: list[Listed]
+    """In no particular order."""
     faults: dict[str, RedisLockError] = field(default_factory=dict)
     """Why an alias is missing."""
 
 
 def look(aliases: Iterable[str] | None = None, *, queues: bool = False) -> Overview:
     """What is held, of all aliases unless some are named; one that cannot be asked keeps the others from nothing."""
-    found: list[tuple[str, Listed]] = []
+    found: list[Listed] = []
     faults: dict[str, RedisLockError] = {}
     for alias in distinct(faults) if aliases is None else aliases:
         try:
-            found += [(alias, lock) for lock in held(alias, queues=queues)]
+            found += held(alias, queues=queues)
         except RedisLockError as error:
             faults[alias] = error
     return Overview(locks=found, faults=faults)

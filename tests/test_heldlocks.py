@@ -189,9 +189,9 @@ def test_several_aliases_are_on_one_page(admin_client, settings):
 def test_a_page_asks_once(admin_client, monkeypatch, query):
     looks, ask = list[bool](), Inquiry.list_held
 
-    def count(self: Inquiry, *, queues: bool) -> Any:
+    def count(self: Inquiry, *, alias: str, queues: bool) -> Any:
         looks.append(queues)
-        return ask(self, queues=queues)
+        return ask(self, alias=alias, queues=queues)
 
     monkeypatch.setattr(Inquiry, "list_held", count)
     with lock("nightly"):

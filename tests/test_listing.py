@@ -12,6 +12,7 @@ from redis import ConnectionPool, Redis
 from django_redislock import StoreUnavailable, lock, lock_many
 from django_redislock.keys import Key, bucket_of
 from django_redislock.overview import held, infos, look
+from django_redislock.stores import inquiry as inquiries
 from django_redislock.stores.base import Refusal
 from django_redislock.stores.inquiry import Inquiry
 from tests.faults import Proxy, proxy_to
@@ -110,7 +111,7 @@ def test_several_keys_are_asked_about_at_once(lock_alias):
 
 def test_an_alias_that_shares_its_place_with_another_is_not_shown_twice(lock_alias):
     with lock("a"):
-        assert [(alias, found.name) for alias, found in look().locks] == [("default", "a")]
+        assert [(found.alias, found.name) for found in look().locks] == [("default", "a")]
 
 
 def test_a_place_that_is_away_keeps_the_others_from_nothing(settings, lock_alias):
@@ -118,7 +119,7 @@ def test_a_place_that_is_away_keeps_the_others_from_nothing(settings, lock_alias
     settings.REDISLOCK = settings.REDISLOCK | {"second": {"CACHE": "away"}, "third": {"CACHE": "none"}}
     with lock("a"):
         overview = look()
-    assert [found.name for _, found in overview.locks] == ["a"]
+    assert [found.name for found in overview.locks] == ["a"]
     assert set(overview.faults) == {"second", "third"}
     assert "open-sesame" not in str(overview.faults["second"])
 
@@ -160,13 +161,13 @@ def test_no_key_is_searched_for(wire):
 
 def test_all_commands_leave_before_the_first_answer_is_awaited(wire, monkeypatch):
     inquiry, trips = behind(wire), list[int]()
-    send = inquiry._send
+    exchange = inquiries.exchange
 
-    def count(commands: Sequence[Any], about: str) -> list[Any]:
+    def count(connection: Any, commands: Sequence[Any], read: Any) -> list[Any]:
         trips.append(len(commands))
-        return send(commands, about)
+        return exchange(connection, commands, read)
 
-    monkeypatch.setattr(inquiry, "_send", count)
+    monkeypatch.setattr(inquiries, "exchange", count)
     inquiry.list_held()
     inquiry.inspect([Key("a"), Key("b")])
     assert trips == [64, 2]

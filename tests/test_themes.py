@@ -97,6 +97,7 @@ def test_the_pages_work_under_a_theme(site, tmp_path, request):
     site.hold("prices")
     page.clock.run_for(6000)
     expect(keys).to_have_text(["bank.Account:1", "nightly", "prices"])
+    expect(page.get_by_text("3 held locks")).to_be_visible()
     assert page.locator("tr", has_text="nightly").locator("input.action-select").is_checked()
     theme = request.node.callspec.params["site"]
     assert picture(page, Path(os.environ.get("SCREENSHOTS", tmp_path)) / f"held-locks-{theme}.png")

@@ -195,6 +195,8 @@ def commands(root: str) -> Iterator[tuple[str, ...]]:
     for command in sorted(scripts.commands()):
         if command == "PUBLISH":
             yield command, f"{root}:wake:doctor", "x"
+        elif command == "PUBSUB":
+            yield command, "CHANNELS"
         elif command == "TIME":
             yield (command,)
         else:

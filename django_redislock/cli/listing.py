@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Any
 
 from django.core.management.base import CommandError
@@ -15,11 +16,11 @@ from ..stores.listing import Listed
 from .console import Console
 from .words import describe, spell_seconds, table
 
-SORTS: dict[str, Callable[[tuple[str, Listed]], Any]] = {
-    "key": lambda found: found[1].name,
-    "since": lambda found: found[1].since,
-    "remaining": lambda found: found[1].remaining,
-    "waiters": lambda found: -found[1].waiters,
+SORTS: dict[str, Callable[[Listed], Any]] = {
+    "key": attrgetter("name"),
+    "since": attrgetter("acquired"),
+    "remaining": attrgetter("expires"),
+    "waiters": lambda lock: -lock.waiters,
 }
 HEAD = ("KEY", "HELD FOR", "ENDS IN", "WAITERS", "FENCE", "ALIAS", "HOLDER")
 
@@ -39,15 +40,15 @@ def run(console: Console, options: dict[str, Any]) -> None:
     overview = look([options["alias"]] if options["alias"] else None)
     found = choose(overview, options)
     if options["format"] == "json":
-        console.say(json.dumps([describe(alias, lock) for alias, lock in found], indent=2))
+        console.say(json.dumps([describe(lock) for lock in found], indent=2))
     else:
         show(console, found)
     tell_faults(console, overview)
 
 
-def choose(overview: Overview, options: dict[str, Any]) -> list[tuple[str, Listed]]:
+def choose(overview: Overview, options: dict[str, Any]) -> list[Listed]:
     """Those that the filters leave, in order."""
-    wanted = [found for found in overview.locks if fits(found[1], options)]
+    wanted = [found for found in overview.locks if fits(found, options)]
     return sorted(wanted, key=SORTS[options["sort"]])
 
 
@@ -61,7 +62,7 @@ def fits(lock: Listed, options: dict[str, Any]) -> bool:
     )
 
 
-def show(console: Console, found: Iterable[tuple[str, Listed]]) -> None:
+def show(console: Console, found: Iterable[Listed]) -> None:
     """The table, with what waits or ends soon in colours."""
     rows = [
         (
@@ -70,10 +71,10 @@ def show(console: Console, found: Iterable[tuple[str, Listed]]) -> None:
             spell_seconds(lock.remaining),
             str(lock.waiters),
             str(lock.fence),
-            alias,
+            lock.alias,
             str(lock.holder),
         )
-        for alias, lock in found
+        for lock in found
     ]
     if not rows:
         console.say("No lock is held.")

@@ -31,9 +31,9 @@ def run(console: Console, options: dict[str, Any]) -> None:
     lock, everything = find(options["key"], alias=alias, queues=True)
     if options["format"] == "json":
         queue = [describe_waiter(waiter) for waiter in lock.queue]
-        console.say(json.dumps(describe(alias, lock) | {"queue": queue}, indent=2))
+        console.say(json.dumps(describe(lock) | {"queue": queue}, indent=2))
         return
-    for title, value in facts(lock, alias):
+    for title, value in facts(lock):
         console.say(f"{title:<9} {plain(value)}")
     tree = list(steps(WaitGraph(everything).around(lock.name)))
     if len(tree) > 1:
@@ -44,10 +44,10 @@ def run(console: Console, options: dict[str, Any]) -> None:
             console.say(f"... and {len(tree) - MOST_STEPS} more lines")
 
 
-def facts(lock: Listed, alias: str) -> Iterator[tuple[str, str]]:
+def facts(lock: Listed) -> Iterator[tuple[str, str]]:
     """What is known, line by line."""
     yield "Key", lock.name
-    yield "Alias", alias
+    yield "Alias", lock.alias
     yield "Holder", str(lock.holder)
     since = datetime.fromtimestamp(lock.since, UTC)
     yield "Since", f"{since:%Y-%m-%d %H:%M:%S} UTC, for {spell_seconds(lock.held_for)}"

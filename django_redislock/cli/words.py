@@ -36,10 +36,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
-def describe(alias: str, lock: Listed) -> dict[str, Any]:
+def describe(lock: Listed) -> dict[str, Any]:
     """A lock in plain values, as `--format json` gives it."""
     return {
-        "alias": alias,
+        "alias": lock.alias,
         "key": lock.name,
         "model": label_of(lock.name) or None,
         "holder": dataclasses.asdict(lock.holder),

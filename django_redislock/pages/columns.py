@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from ..handler import locks
-from .words import HELD, spell, spell_state, state_of
+from .words import spell, spell_state, state_of
 
 if TYPE_CHECKING:
     from ..models import HeldLock
@@ -49,36 +49,25 @@ class Columns:
     @admin.display(description=gettext_lazy("held for"), ordering="-since")
     def since_column(self, lock: HeldLock) -> SafeString:
         """For how long; the instant is its title."""
+        instant, age = lock.since.isoformat(" ", "seconds"), lock.listed.held_for
         return format_html(
-            '<time datetime="{}" title="{}" data-redislock-age="{}">{}</time>',
-            lock.since.isoformat(),
-            date_format(timezone.localtime(lock.since), "DATETIME_FORMAT"),
-            f"{lock.listed.held_for:.3f}",
-            spell(lock.listed.held_for),
+            f'<time datetime="{instant}" title="{instant}" data-redislock-age="{age:.3f}">{{}}</time>', spell(age)
         )
 
     @admin.display(description=gettext_lazy("time left"), ordering="remaining")
     def remaining_column(self, lock: HeldLock) -> SafeString:
-        """How long the server keeps it unless it is renewed."""
-        whole = max(ttl_of(lock), lock.remaining)
+        """How long the server keeps it unless it is renewed, and whether it is being kept."""
+        options = locks[lock.alias].options
+        # The server does not tell the ttl: it is taken for the one that the setting gives.
+        left, whole = f"{lock.remaining:.3f}", max(options.ttl, lock.remaining)
+        state = state_of(lock.listed, options)
         return format_html(
-            '<meter min="0" max="{}" low="{}" value="{}" aria-label="{}" data-redislock-left="{}">{}</meter> '
-            '<span class="redislock-left">{}</span>',
-            f"{whole:.3f}",
-            f"{whole / 3:.3f}",
-            f"{lock.remaining:.3f}",
+            f'<meter min="0" max="{whole:.3f}" low="{whole / 3:.3f}" value="{left}" data-redislock-left="{left}"'
+            f' aria-label="{{0}}">{{1}}</meter> <span class="redislock-left">{{1}}</span>'
+            f' <span class="redislock-state redislock-{state}">{{2}}</span>',
             _("time left"),
-            f"{lock.remaining:.3f}",
             spell(lock.remaining),
-            spell(lock.remaining),
-        )
-
-    @admin.display(description=gettext_lazy("state"))
-    def state_column(self, lock: HeldLock) -> SafeString:
-        """Whether it is being kept."""
-        state = state_of(lock.listed, locks[lock.alias].options)
-        return format_html(
-            '<span class="redislock-state{}">{}</span>', " redislock-warning" * (state != HELD), spell_state(state)
+            spell_state(state),
         )
 
     @admin.display(description=gettext_lazy("waiters"), ordering="waiters")
@@ -116,8 +105,3 @@ class Columns:
     def user_line(self, lock: HeldLock) -> str:
         """For whom, as far as that is known: a primary key."""
         return lock.listed.holder.user or "-"
-
-
-def ttl_of(lock: HeldLock) -> float:
-    """The ttl that locks of the alias have unless the call says otherwise: the server does not tell."""
-    return locks[lock.alias].options.ttl

@@ -12,7 +12,8 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from ..naming import label_of
-from .rows import Found, HeldLocks
+from ..stores.listing import Listed, holder_of
+from .rows import HeldLocks
 
 
 class _ValueFilter(SimpleListFilter):
@@ -23,13 +24,20 @@ class _ValueFilter(SimpleListFilter):
 
     @staticmethod
     @abstractmethod
-    def value_of(found: Found) -> str:
+    def part_of(lock: Listed) -> str:
+        """The part of a lock that has the value in it: there are few that differ among thousands of locks."""
+
+    @staticmethod
+    def value_in(part: str) -> str:
         """The value."""
+        return part
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         """Each value once, with how many have it."""
         locks: HeldLocks = model_admin.get_queryset(request)
-        counts = Counter(map(self.value_of, locks.look.overview.locks))
+        counts = Counter[str]()
+        for part, count in Counter(map(self.part_of, locks.look.overview.locks)).items():
+            counts[self.value_in(part)] += count
         return [(value or "-", f"{value or self.nothing} ({count})") for value, count in sorted(counts.items())]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
@@ -37,7 +45,7 @@ class _ValueFilter(SimpleListFilter):
         chosen = self.value()
         if chosen is None or not isinstance(queryset, HeldLocks):
             return None
-        return queryset.that(lambda found: (self.value_of(found) or "-") == chosen)
+        return queryset.that(lambda lock: (self.value_in(self.part_of(lock)) or "-") == chosen)
 
 
 class ModelFilter(_ValueFilter):
@@ -48,9 +56,15 @@ class ModelFilter(_ValueFilter):
     nothing = _("plain names")
 
     @staticmethod
-    def value_of(found: Found) -> str:
-        """The value."""
-        return label_of(found[1].name)
+    def part_of(lock: Listed) -> str:
+        """What stands before the colon, and the colon."""
+        label, colon, _pk = lock.name.partition(":")
+        return label + colon
+
+    @staticmethod
+    def value_in(part: str) -> str:
+        """The label."""
+        return label_of(part)
 
 
 class HostFilter(_ValueFilter):
@@ -60,9 +74,14 @@ class HostFilter(_ValueFilter):
     parameter_name = "host"
 
     @staticmethod
-    def value_of(found: Found) -> str:
-        """The value."""
-        return found[1].holder.host
+    def part_of(lock: Listed) -> str:
+        """Who holds it, as it is stored."""
+        return lock.who
+
+    @staticmethod
+    def value_in(part: str) -> str:
+        """The host."""
+        return holder_of(part).host
 
 
 class AliasFilter(_ValueFilter):
@@ -72,6 +91,6 @@ class AliasFilter(_ValueFilter):
     parameter_name = "alias"
 
     @staticmethod
-    def value_of(found: Found) -> str:
-        """The value."""
-        return found[0]
+    def part_of(lock: Listed) -> str:
+        """The alias."""
+        return lock.alias

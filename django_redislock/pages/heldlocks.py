@@ -65,7 +65,6 @@ class HeldLockAdmin(Columns, Options):
         "since_column",
         "waiters_column",
         "remaining_column",
-        "state_column",
         "fence",
         "alias",
     )
@@ -81,7 +80,7 @@ class HeldLockAdmin(Columns, Options):
         (gettext_lazy("Holder"), {"fields": ("host_line", "pid_line", "thread_line", "doing_line", "user_line")}),
         (
             gettext_lazy("Lease"),
-            {"fields": ("since_line", "since_column", "remaining_column", "state_column", "fence", "waiters")},
+            {"fields": ("since_line", "since_column", "remaining_column", "fence", "waiters")},
         ),
     )
     readonly_fields = (
@@ -94,7 +93,6 @@ class HeldLockAdmin(Columns, Options):
         "since_line",
         "since_column",
         "remaining_column",
-        "state_column",
     )
     change_list_template = "admin/django_redislock/held_locks.html"
     change_form_template = "admin/django_redislock/held_lock.html"
@@ -143,9 +141,7 @@ class HeldLockAdmin(Columns, Options):
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
         """Those with each of the words in their key or holder."""
         words = search_term.lower().split()
-        return queryset.that(
-            lambda found: all(word in f"{found[1].name} {found[1].holder}".lower() for word in words)
-        ), False
+        return queryset.that(lambda lock: all(word in f"{lock.name} {lock.holder}".lower() for word in words)), False
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """The list with objects."""
@@ -189,7 +185,7 @@ class HeldLockAdmin(Columns, Options):
 
     def _waiting(self, request: HttpRequest, lock: HeldLock) -> dict[str, Any]:
         """Who waits for it, and the picture of all that hangs together with it."""
-        everything = (listed for alias, listed in look_of(request).overview.locks if alias == lock.alias)
+        everything = (listed for listed in look_of(request).overview.locks if listed.alias == lock.alias)
         return {"queue": lock.listed.queue, "picture": draw(WaitGraph(everything), lock.key)}
 
     def _gone(self, request: HttpRequest, identifier: str) -> HttpResponse:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 from django.core.exceptions import FieldError
@@ -13,18 +14,17 @@ from ..models import HeldLock, identified, identify
 from ..overview import Overview, look
 from ..stores.listing import Listed
 
-Found = tuple[str, Listed]
-Test = Callable[[Found], bool]
+Test = Callable[[Listed], bool]
 
-SORT_KEYS: dict[str, Callable[[Found], Any]] = {
-    "pk": lambda found: (found[0], found[1].name),
-    "key": lambda found: found[1].name,
-    "alias": lambda found: found[0],
-    "holder": lambda found: str(found[1].holder),
-    "since": lambda found: found[1].since,
-    "remaining": lambda found: found[1].remaining,
-    "fence": lambda found: found[1].fence,
-    "waiters": lambda found: found[1].waiters,
+SORT_KEYS: dict[str, Callable[[Listed], Any]] = {
+    "pk": attrgetter("alias", "name"),
+    "key": attrgetter("name"),
+    "alias": attrgetter("alias"),
+    "holder": lambda lock: str(lock.holder),
+    "since": attrgetter("acquired"),
+    "remaining": attrgetter("expires"),
+    "fence": attrgetter("fence"),
+    "waiters": attrgetter("waiters"),
 }
 
 
@@ -64,7 +64,7 @@ class HeldLocks(QuerySet[HeldLock]):
 
     def none(self) -> HeldLocks:
         """Nothing, without a look."""
-        return self.that(lambda found: False)
+        return self.that(lambda lock: False)
 
     def filter(self, *args: Any, **kwargs: Any) -> HeldLocks:
         """By primary key, as actions do it. Raises `FieldError` for anything else."""
@@ -74,7 +74,7 @@ class HeldLocks(QuerySet[HeldLock]):
         if pks is None:
             return self._clone()
         wanted = {identified(pk) for pk in pks}
-        return self.that(lambda found: (found[0], found[1].name) in wanted)
+        return self.that(lambda lock: (lock.alias, lock.name) in wanted)
 
     def order_by(self, *names: Any) -> HeldLocks:
         """By columns of the list. Raises `FieldError` for anything else."""
@@ -86,9 +86,11 @@ class HeldLocks(QuerySet[HeldLock]):
         return clone
 
     @cached_property
-    def found(self) -> list[Found]:
+    def found(self) -> list[Listed]:
         """Those that pass, in order."""
-        passed = [found for found in self.look.overview.locks if all(test(found) for test in self._tests)]
+        passed = list(self.look.overview.locks)
+        for test in self._tests:
+            passed = list(filter(test, passed))
         for name in reversed(self._order):
             passed.sort(key=SORT_KEYS[name.lstrip("-")], reverse=name.startswith("-"))
         return passed
@@ -108,16 +110,16 @@ class HeldLocks(QuerySet[HeldLock]):
 
     def __getitem__(self, index: Any) -> Any:
         found = self.found[index]
-        return models_of(found) if isinstance(index, slice) else HeldLock.of(*found)
+        return models_of(found) if isinstance(index, slice) else HeldLock.of(found)
 
     def named(self, identifier: str) -> HeldLock | None:
         """The lock with that primary key, if somebody holds it."""
-        for alias, listed in self.look.overview.locks:
-            if identify(alias, listed.name) == identifier:
-                return HeldLock.of(alias, listed)
+        for listed in self.look.overview.locks:
+            if identify(listed.alias, listed.name) == identifier:
+                return HeldLock.of(listed)
         return None
 
 
-def models_of(found: Sequence[Found]) -> list[HeldLock]:
+def models_of(found: Sequence[Listed]) -> list[HeldLock]:
     """As the admin takes them."""
-    return [HeldLock.of(alias, listed) for alias, listed in found]
+    return list(map(HeldLock.of, found))

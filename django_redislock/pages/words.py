@@ -26,10 +26,10 @@ def units() -> tuple[tuple[int, str], ...]:
 def spell(seconds: float) -> str:
     """A duration in one unit, never less than two of it: `119 s`, `2 min`, `47 h`."""
     whole = max(0, int(seconds))
-    for unit, words in units():
-        if whole >= 2 * unit or unit == 1:
-            return words % (whole // unit)
-    raise AssertionError
+    if whole < 2 * MINUTE:
+        return pgettext("duration", "%s s") % whole
+    unit, words = next((unit, words) for unit, words in units() if whole >= 2 * unit)
+    return words % (whole // unit)
 
 
 HELD, ENDING, LONG = "held", "ending", "long"

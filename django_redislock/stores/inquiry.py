@@ -1,6 +1,6 @@
 """Questions that change nothing: what is held, and what the server says of itself.
 
-They go over the cache's own connections, several at once, so that no connection for locks waits for them.
+They go over connections of their own, so that no connection for locks waits for them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ..exceptions import StoreUnavailable
 from .base import Held, Refusal
 from .discretion import hush
 from .listing import Listed, list_held
-from .redis import FAULTS, secrets_of
+from .redis import FAULTS, Connections, secrets_of
 from .verbs import Call, Verbs
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..keys import Key
 
 T = TypeVar("T")
+Commands = Sequence[Sequence[str | int]]
 
 
 class Inquiry:
@@ -31,11 +32,17 @@ class Inquiry:
         """What all names begin with."""
         self._scope = scope
         self._connect = connect
+        self._connections: Connections | None = None
         self._verbs = Verbs(prefix)
 
-    def list_held(self, *, queues: bool = False) -> list[Listed]:
-        """All that is held, in one round trip; with `queues` also who waits for it."""
-        buckets = self._ask_all(list_held(self.prefix, queues=queues), "what is held")
+    def close(self) -> None:
+        """Close the connections that are idle; what comes later opens new ones."""
+        if self._connections is not None:
+            self._connections.close()
+
+    def list_held(self, *, alias: str = "", queues: bool = False) -> list[Listed]:
+        """All that is held, in one round trip; with `queues` also who waits for it. `alias` is noted on each."""
+        buckets = self._ask_all(list_held(self.prefix, alias=alias, queues=queues), "what is held")
         return [lock for bucket in buckets for lock in bucket]
 
     def inspect(self, keys: Sequence[Key]) -> list[Held | None]:
@@ -44,7 +51,12 @@ class Inquiry:
 
     def server(self, *words: str) -> Any:
         """What the server answers to a command of its own; a `Refusal` where it does not carry that out."""
-        (answer,) = self._send([words], words[0])
+        pipe: Any = self._connect().pipeline(transaction=False)
+        try:
+            pipe.execute_command(*words)
+            (answer,) = pipe.execute(raise_on_error=False)
+        except FAULTS as error:
+            raise self._unavailable(error, words[0]) from error
         return Refusal(str(answer)) if isinstance(answer, Exception) else answer
 
     def settings(self) -> dict[str, Any]:
@@ -52,20 +64,12 @@ class Inquiry:
         return dict(self._connect().connection_pool.connection_kwargs)
 
     def _ask_all(self, calls: Sequence[Call[T]], about: str) -> list[T]:
-        answers = self._send(list(map(spell, calls, first_of_its_script(calls))), about)
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise self._unavailable(answer, about) from answer
-        return [call.read(answer) for call, answer in zip(calls, answers, strict=True)]
-
-    def _send(self, commands: Sequence[Sequence[str | int]], about: str) -> list[Any]:
-        """The answers to commands that are sent at once; what the server refuses is an exception among them."""
-        client = self._connect()
-        pipe: Any = client.pipeline(transaction=False)
+        """Each answer is read while the server works on the next."""
+        commands = list(map(spell, calls, first_of_its_script(calls)))
+        if self._connections is None:
+            self._connections = Connections(self._connect().connection_pool)
         try:
-            for command in commands:
-                pipe.execute_command(*command)
-            return list(pipe.execute(raise_on_error=False))
+            return ask_at_once(self._connections, commands, [call.read for call in calls])
         except FAULTS as error:
             raise self._unavailable(error, about) from error
 
@@ -75,6 +79,28 @@ class Inquiry:
             f"Redis could not be asked about {about} ({kind}: {told}). "
             f"Check the server and the cache alias {self._scope!r}."
         )
+
+
+def ask_at_once(connections: Connections, commands: Commands, read: Sequence[Callable[[Any], T]]) -> list[T]:
+    """What is read of the answers, once more where the connection had been closed in the meantime."""
+    connection = connections.take()
+    try:
+        try:
+            return exchange(connection, commands, read)
+        except FAULTS:
+            connection.disconnect()
+            return exchange(connection, commands, read)
+    except BaseException:
+        connection.disconnect()  # there may be answers on it that nobody has read
+        raise
+    finally:
+        connections.give(connection)
+
+
+def exchange(connection: Any, commands: Commands, read: Sequence[Callable[[Any], T]]) -> list[T]:
+    """One round trip for all commands; each answer is read while the server works on the next."""
+    connection.send_packed_command(connection.pack_commands(commands))
+    return [read_one(connection.read_response()) for read_one in read]
 
 
 def first_of_its_script(calls: Sequence[Call[Any]]) -> list[bool]:

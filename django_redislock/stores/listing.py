@@ -29,56 +29,80 @@ class Waiter(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """A lock that is held."""
+    """A lock that is held. There may be thousands, of which few are looked at: what can wait is worked out then."""
 
     name: str
     """The name under which it is kept."""
-    holder: Holder
-    """Who holds it."""
-    since: float
-    """When it was acquired, seconds since the epoch by the server's clock."""
-    held_for: float
-    """Seconds since then."""
-    remaining: float
-    """Seconds until the server drops it unless it is renewed."""
+    who: str
+    """Who holds it, as it is stored."""
+    acquired: int
+    """When it was acquired, us since the epoch by the server's clock."""
     fence: int
     """The fence of the owner."""
-    waiters: int
+    expires: int
+    """When the server drops it unless it is renewed, ms since the epoch by the server's clock."""
+    asked: int
+    """When this was said, us since the epoch by the server's clock."""
+    alias: str
+    """What the place is called where it is kept."""
+    waiters: int = 0
     """How many wait for it."""
     flow: str = ""
     """As in `Waiter`; only with `queues`."""
     queue: tuple[Waiter, ...] = ()
     """Those who wait, in order; only with `queues`."""
 
+    @property
+    def holder(self) -> Holder:
+        """Who holds it."""
+        return holder_of(self.who)
 
-def list_held(prefix: str, *, queues: bool) -> list[Call[list[Listed]]]:
+    @property
+    def since(self) -> float:
+        """When it was acquired, seconds since the epoch by the server's clock."""
+        return self.acquired / 1e6
+
+    @property
+    def held_for(self) -> float:
+        """Seconds since it was acquired."""
+        return (self.asked - self.acquired) / 1e6
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the server drops it unless it is renewed."""
+        return max(0.0, self.expires / 1e3 - self.asked / 1e6)
+
+
+def list_held(prefix: str, *, alias: str, queues: bool) -> list[Call[list[Listed]]]:
     """A call for each bucket below a prefix; together they give all that is held."""
-    root, what = root_of(prefix), "queues" if queues else "numbers"
-    return [Call(LIST, (f"{root}:{{{bucket}}}:held",), (what,), read_list) for bucket in range(BUCKETS)]
+    root, what, read = root_of(prefix), "queues" if queues else "numbers", partial(read_list, alias)
+    return [Call(LIST, (f"{root}:{{{bucket}}}:held",), (what,), read) for bucket in range(BUCKETS)]
 
 
-def read_list(reply: Any) -> list[Listed]:
-    """JSON as `list.lua` gives it."""
-    now, rows = json.loads(text(reply))
-    return list(map(partial(read_row, int(now)), rows))
+def read_list(alias: str, reply: Any) -> list[Listed]:
+    """As `list.lua` gives it."""
+    asked, *parts = reply
+    names, expire, values, waiters, flows = map(text, parts)
+    if not values:
+        return []
+    found = [
+        Listed(name, who, int(since), int(fence), int(expires), asked, alias)
+        for name, expires, (fence, since, who) in zip(
+            json.loads(names), expire.split(" "), (value.split(" ", 2) for value in values.split("\n")), strict=True
+        )
+    ]
+    if flows:
+        found = [lock._replace(flow=flow) for lock, flow in zip(found, flows.split(" "), strict=True)]
+    waiting = json.loads(waiters)
+    return list(map(with_waiters, found, waiting)) if waiting else found
 
 
-def read_row(now: int, row: list[Any]) -> Listed:
-    """One lock, as it is at that instant in us."""
-    name, expires, fence, since, who, flow, waiters = row
-    acquired = int(since)
+def with_waiters(lock: Listed, waiters: Any) -> Listed:
+    """With those who wait for it: as many, or these."""
+    if not isinstance(waiters, list):
+        return lock._replace(waiters=waiters or 0)
     queue = tuple(
-        Waiter(holder=holder_of(waiter), waits_for=(now - int(began)) / 1e6, flow=other)
-        for other, began, waiter in (waiters if isinstance(waiters, list) else ())
+        Waiter(holder=holder_of(who), waits_for=(lock.asked - int(began)) / 1e6, flow=flow)
+        for flow, began, who in waiters
     )
-    return Listed(
-        name,
-        holder_of(who),
-        acquired / 1e6,
-        (now - acquired) / 1e6,
-        max(0.0, (float(expires) * 1e3 - now) / 1e6),
-        int(fence),
-        waiters if isinstance(waiters, int) else len(queue),
-        flow,
-        queue,
-    )
+    return lock._replace(waiters=len(queue), queue=queue)

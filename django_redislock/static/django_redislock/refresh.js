@@ -111,7 +111,7 @@ document.addEventListener("DOMContentLoaded", () => {
         const refocus = focused();
         if (!replace("[data-redislock-content]", fresh)) {
             replace("[data-redislock-faults]", fresh);
-            replace(".paginator", fresh);
+            replace("[data-redislock-pages]", fresh);
             showTable(freshLive);
             showSelection();
         }

@@ -2,8 +2,10 @@
 --
 -- KEYS     1 held index of the bucket
 -- ARGV     1 queues: with everybody who waits; anything else: with their number
--- returns  as JSON {now in us, {{name, expires in ms, fence, since in us, holder, flow, waiters}, ...}}; waiters is their
---          number, or {{flow, since in us, holder}, ...} in order. Numbers of more than 14 digits are text
+-- returns  {now in us, names, expire in ms, values, waiters, flows}, all but the first in the same order. Names and
+--          waiters are JSON; what expires when, and flows, have spaces between, and values lines. A value is fence, since
+--          in us, and holder. Waiters are numbers, or lists of {flow, since in us, holder}; 0 for all where nobody
+--          waits. Flows come with the queues
 local held_key = KEYS[1]
 local with_queues = ARGV[1] == 'queues'
 local bucket = string.sub(held_key, 1, -6)
@@ -18,9 +20,9 @@ local function flow_of(token)
   return string.sub(token, 1, 16)
 end
 
-local function queue_of(name, queue_key)
+local function queue_of(name)
   local waiters, waiters_key = {}, bucket .. ':waiters:' .. name
-  for index, token in ipairs(redis.call('LRANGE', queue_key, 0, -1)) do
+  for index, token in ipairs(redis.call('LRANGE', bucket .. ':queue:' .. name, 0, -1)) do
     local entry = redis.call('HGET', waiters_key, token) or ''
     local since, holder = string.match(entry, '^%S+ %d+ (%d+) (.*)$')
     if since then
@@ -30,17 +32,31 @@ local function queue_of(name, queue_key)
   return waiters
 end
 
-local rows = {}
-local function add(name, expires, value)
-  local queue_key = bucket .. ':queue:' .. name
-  local token, fence, since, holder = string.match(value, '^(%S+) (%d+) (%d+) (.*)$')
-  local waiters = redis.call('LLEN', queue_key)
-  if with_queues then
-    waiters = waiters > 0 and queue_of(name, queue_key) or 0
+local function waiters_of(names)
+  -- Who waits listens. Where nobody does, thousands of queues need not be looked for.
+  if #redis.call('PUBSUB', 'CHANNELS', '*wake:*') == 0 then
+    return 0
   end
-  rows[#rows + 1] = {name, expires, fence, since, holder, with_queues and flow_of(token) or '', waiters}
+  local queues = {}
+  for index, name in ipairs(names) do
+    queues[index] = bucket .. ':queue:' .. name
+  end
+  local found = 0
+  for from = 1, #queues, MOST do
+    found = found + redis.call('EXISTS', unpack(queues, from, math.min(from + MOST - 1, #queues)))
+  end
+  if found == 0 then
+    return 0
+  end
+  local waiters = {}
+  for index, queue_key in ipairs(queues) do
+    local number = redis.call('LLEN', queue_key)
+    waiters[index] = with_queues and number > 0 and queue_of(names[index]) or number
+  end
+  return waiters
 end
 
+local names, expire, values, flows = {}, {}, {}, {}
 local entries = redis.call('ZRANGEBYSCORE', held_key, math.floor(now / 1000), '+inf', 'WITHSCORES')
 for from = 1, #entries, 2 * MOST do
   local locks = {}
@@ -49,8 +65,14 @@ for from = 1, #entries, 2 * MOST do
   end
   for index, value in ipairs(redis.call('MGET', unpack(locks))) do
     if value then -- the index may name what has been taken away by hand
-      add(entries[from + 2 * index - 2], entries[from + 2 * index - 1], value)
+      local place = #names + 1
+      names[place], expire[place] = entries[from + 2 * index - 2], entries[from + 2 * index - 1]
+      values[place] = string.sub(value, string.find(value, ' ', 1, true) + 1)
+      if with_queues then
+        flows[place] = flow_of(value)
+      end
     end
   end
 end
-return cjson.encode({string.format('%.0f', now), rows})
+return {now, cjson.encode(names), table.concat(expire, ' '), table.concat(values, '\n'), cjson.encode(waiters_of(names)),
+        table.concat(flows, ' ')}
