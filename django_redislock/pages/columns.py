@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -73,7 +73,7 @@ class Columns:
     @admin.display(description=gettext_lazy("waiters"), ordering="waiters")
     def waiters_column(self, lock: HeldLock) -> SafeString:
         """How many wait for it."""
-        return format_html('<span class="{}">{}</span>', "redislock-waited" if lock.waiters else "", lock.waiters)
+        return mark_safe(f'<span class="redislock-{"waited" if lock.waiters else "idle"}">{lock.waiters:d}</span>')
 
     @admin.display(description=gettext_lazy("since"))
     def since_line(self, lock: HeldLock) -> SafeString:

@@ -141,7 +141,10 @@ class HeldLockAdmin(Columns, Options):
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
         """Those with each of the words in their key or holder."""
         words = search_term.lower().split()
-        return queryset.that(lambda lock: all(word in f"{lock.name} {lock.holder}".lower() for word in words)), False
+        if not words:
+            return queryset, False
+        found = queryset.that(lambda lock: all(word in f"{lock.name} {lock.holder}".lower() for word in words))
+        return found, False
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """The list with objects."""

@@ -91,7 +91,8 @@ class HeldLocks(QuerySet[HeldLock]):
         passed = list(self.look.overview.locks)
         for test in self._tests:
             passed = list(filter(test, passed))
-        for name in reversed(self._order):
+        # What is equal stays in the order of the indexes: the primary key that the admin adds has nothing to decide.
+        for name in reversed([name for name in self._order if name.lstrip("-") != "pk"]):
             passed.sort(key=SORT_KEYS[name.lstrip("-")], reverse=name.startswith("-"))
         return passed
 

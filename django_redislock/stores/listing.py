@@ -85,11 +85,11 @@ def read_list(alias: str, reply: Any) -> list[Listed]:
     names, expire, values, waiters, flows = map(text, parts)
     if not values:
         return []
+    rows = zip(json.loads(names), expire.split(" "), values.split("\n"), strict=True)
     found = [
         Listed(name, who, int(since), int(fence), int(expires), asked, alias)
-        for name, expires, (fence, since, who) in zip(
-            json.loads(names), expire.split(" "), (value.split(" ", 2) for value in values.split("\n")), strict=True
-        )
+        for name, expires, value in rows
+        for fence, since, who in (value.split(" ", 2),)
     ]
     if flows:
         found = [lock._replace(flow=flow) for lock, flow in zip(found, flows.split(" "), strict=True)]
