@@ -343,7 +343,7 @@ def test_pictures_of_it(visit, account, tmp_path):
     directory = Path(os.environ.get("SCREENSHOTS", tmp_path))
     taken = set()
     for scheme in ("light", "dark"):
-        somebody = visit(color_scheme=scheme, viewport={"width": 1280, "height": 720})
+        somebody = visit(color_scheme=scheme, viewport={"width": 1440, "height": 720})
         for name, path in zip(("held-locks", "held-lock", "force-release"), pages_of(account), strict=False):
             page = somebody.go(path)
             taken.add(picture(page, directory / f"{name}-{scheme}.png"))
