@@ -70,6 +70,11 @@ def parser() -> argparse.ArgumentParser:
     many.set_defaults(servers=(Redis,))
     many.add_argument("--quick", action="store_true", help="ten names, two blocks: to see that it runs")
 
+    renew = commands.add_parser("renew", help="a thousand locks held for much longer than their ttl")
+    renew.set_defaults(servers=(Redis,))
+    renew.add_argument("--seconds", type=positive, default=120, help="how long each rival holds them (120)")
+    renew.add_argument("--quick", action="store_true", help="twenty locks, two seconds: to see that it runs")
+
     for command in commands.choices.values():
         command.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file, too")
     return whole

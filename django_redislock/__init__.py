@@ -1,9 +1,17 @@
 """Row locks for Django models that live in Redis."""
 
+from typing import TYPE_CHECKING, Any
+
+from . import checkedsaves as checkedsaves  # makes saves of versioned models checked
 from .conf import InvalidLockSettings
+from .conflicts import VersionConflict
 from .exceptions import Deadlock, LeaseLost, LockBusy, LockNotHeld, RedisLockError, StoreUnavailable, WaitTimeout
 from .functions import get_lease, lock, lock_many, locked, locked_many
 from .managers import LockManager, LockQuerySet
+from .versions import VersionField
+
+if TYPE_CHECKING:
+    from .versionedmodel import VersionedModel
 
 __all__ = [
     "Deadlock",
@@ -15,6 +23,9 @@ __all__ = [
     "LockQuerySet",
     "RedisLockError",
     "StoreUnavailable",
+    "VersionConflict",
+    "VersionField",
+    "VersionedModel",
     "WaitTimeout",
     "get_lease",
     "lock",
@@ -22,3 +33,12 @@ __all__ = [
     "locked",
     "locked_many",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The model, once it is asked for: no model can be made before all apps are there, and this is one of them."""
+    if name == "VersionedModel":
+        from .versionedmodel import VersionedModel  # noqa: PLC0415 - see above
+
+        return VersionedModel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,9 +10,10 @@ that cannot prove that it is the owner is not.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from weakref import ref
 
 from .manylock import acquire_all, acquire_free
@@ -24,27 +25,16 @@ if TYPE_CHECKING:
     from .lease import Lease
 
 
-class Care(NamedTuple):
-    """What keeps a lease renewed."""
-
-    handle: ref[object]
-    """What its owner has in hand: without it nobody could give the lease back."""
-    max_hold: float | None
-    """Seconds after which it is let go; `None`: never."""
-
-
 class Hold:
     """A lease, and how often its owner has entered it."""
 
-    __slots__ = ("care", "closing", "count", "flow", "lease", "lock")
+    __slots__ = ("closing", "count", "flow", "lease", "lock")
 
     def __init__(self, *, flow: Flow, lock: KeyLock, lease: Lease) -> None:
         self.flow = flow
         self.lock = lock
         self.lease = lease
         self.count = 1
-        self.care: Care | None = None
-        """None until whoever acquired it has it in hand."""
         self.closing = False
         """Whether its owner commits right now: then it is not let go any more."""
 
@@ -61,14 +51,14 @@ class Hold:
 class Flow:
     """The holds of one flow, by store and key."""
 
-    __slots__ = ("__weakref__", "_holds", "_mark", "_outer", "_pid", "_thread", "name")
+    __slots__ = ("__weakref__", "_holds", "_is_alive", "_mark", "_outer", "_pid", "name")
 
     def __init__(self, outer: Flow | None) -> None:
         self.name = os.urandom(8).hex()
         """By which the store knows it: who waits for whom."""
         self._outer = outer
         self._pid = os.getpid()
-        self._thread = threading.current_thread()
+        self._is_alive = runner()
         self._holds: dict[tuple[str, str], Hold] = {}
         self._mark: Token[Flow | None] = _flow.set(self)
         _flows.add(ref(self, _flows.discard))
@@ -84,7 +74,7 @@ class Flow:
 
     def living_holds(self) -> list[Hold]:
         """What it holds, as long as its thread lives: what that has left behind nobody will give back."""
-        return list(self._holds.values()) if self._thread.is_alive() else []
+        return list(self._holds.values()) if self._is_alive() else []
 
     def forget(self, hold: Hold) -> None:
         """The lease of this hold is owned no more."""
@@ -109,6 +99,17 @@ class Flow:
         while flow is not None and not flow._holds:
             flow = flow._outer
         return flow
+
+
+def runner() -> Callable[[], bool]:
+    """Tells later whether the thread, or the greenlet, that runs now is still alive."""
+    thread = threading.current_thread()
+    greenlets = sys.modules.get("greenlet")
+    if greenlets is None or not isinstance(thread, threading._DummyThread):
+        return thread.is_alive
+    # A greenlet that was spawned by itself: the thread that stands for it never ends.
+    greenlet = greenlets.getcurrent()
+    return lambda: not greenlet.dead
 
 
 _flow: ContextVar[Flow | None] = ContextVar("django_redislock_flow", default=None)

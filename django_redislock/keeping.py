@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 from weakref import ref
 
@@ -18,8 +17,8 @@ from django.dispatch import Signal
 from . import signals
 from .conf import Options
 from .exceptions import LockNotHeld, LossReason, RedisLockError, StoreUnavailable
-from .holds import Care, Hold, current_flow
-from .lease import Lease, LeaseState
+from .holds import Hold, current_flow
+from .lease import Handle, Lease, LeaseState
 from .manylock import release_all
 from .stores.base import Answer
 from .terms import UNSET, Terms
@@ -52,7 +51,7 @@ class Entry:
 class Keeper(ABC):
     """A guard's entries, and the rules by which they end. Threads may share one."""
 
-    __slots__ = ("__weakref__", "_entries", "_terms")
+    __slots__ = ("__weakref__", "_entries", "_options", "_terms")
 
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
@@ -148,19 +147,35 @@ class Keeper(ABC):
         return first
 
     def _announce(self, holds: Sequence[Hold], options: Options) -> None:
-        """Have them renewed, and tell who listens that these were acquired, and later that one is lost."""
-        if not holds:
-            return
-        max_hold = self._terms.max_hold
-        if max_hold is UNSET:
-            # A ttl that was asked for in so many words is longer than what the setting has in mind.
-            max_hold = None if options.max_hold is None else max(options.max_hold, holds[0].lease.ttl)
-        care, on_lost = Care(ref(self), max_hold), partial(send_lost, self._sender)
+        """Have them renewed, and tell who listens that these were acquired. All of them were acquired at once."""
+        self._options = options
+        handle: ref[Handle] = ref(self)
+        lease = None
         for hold in holds:
-            hold.care, hold.lease.on_lost = care, on_lost
-        watchdog.mind(holds[0])
+            lease = hold.lease
+            lease.handle = handle
+        if lease is not None:
+            soonest, max_hold = lease.ttl / 3, self._terms.max_hold
+            if max_hold is not UNSET and max_hold is not None and max_hold < soonest:
+                soonest = max_hold
+            if lease.acquired_at + soonest < watchdog.looks_at:
+                watchdog.ring(lease.acquired_at + soonest)
         for hold in holds if signals.lock_acquired.receivers else ():
             self._send(signals.lock_acquired, lease=hold.lease)
+
+    def max_hold_of(self, lease: Lease) -> float | None:
+        """As `Handle.max_hold_of()`."""
+        if self._terms.max_hold is not UNSET:
+            return self._terms.max_hold
+        setting = self._options.max_hold
+        # A ttl that was asked for in so many words is longer than what the setting has in mind.
+        return None if setting is None else max(setting, lease.ttl)
+
+    def hear_of_loss(self, lease: Lease) -> None:
+        """As `Handle.hear_of_loss()`."""
+        if lease.reason is LossReason.MAX_HOLD:
+            logger.warning("Let go after max_hold: %s, held for %.1f s", lease.key, lease.held_for)
+        self._send(signals.lock_lost, lease=lease, reason=lease.reason)
 
     def _send(self, signal: Signal, **named: Any) -> None:
         if signal.receivers:
@@ -190,14 +205,6 @@ class Deferred:
         failure = self._keeper._leave(self._holds)
         if failure is not None and not self._refused:
             logger.warning("Known only after the transaction had ended: %s", failure)
-
-
-def send_lost(sender: type, lease: Lease) -> None:
-    """Tell who listens of a loss."""
-    if lease.reason is LossReason.MAX_HOLD:
-        logger.warning("Let go after max_hold: %s, held for %.1f s", lease.key, lease.held_for)
-    if signals.lock_lost.receivers:
-        signals.lock_lost.send_robust(sender, lease=lease, reason=lease.reason)
 
 
 watchdog.afterwards = connections.close_all

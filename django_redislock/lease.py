@@ -12,7 +12,7 @@ from .exceptions import LeaseLost, LossReason
 from .seconds import Seconds, read_ttl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from weakref import ref
 
     from .keys import Key
 
@@ -45,6 +45,16 @@ class Extender(Protocol):
         """Keep the lease for another `ttl` seconds."""
 
 
+class Handle(Protocol):
+    """What its owner has in hand: without it nobody could give the lease back."""
+
+    def max_hold_of(self, lease: Lease) -> float | None:
+        """Seconds for which the lease is renewed before it is let go; `None`: for ever."""
+
+    def hear_of_loss(self, lease: Lease) -> None:
+        """Called once, the moment the loss is known."""
+
+
 class Lease:
     """Key, token, fence and deadline of one acquisition: what its owner holds in hand.
 
@@ -58,8 +68,8 @@ class Lease:
         "acquired_at",
         "deadline",
         "fence",
+        "handle",
         "key",
-        "on_lost",
         "pid",
         "reason",
         "token",
@@ -81,8 +91,8 @@ class Lease:
         """The process that acquired it; a child of `fork` has a copy of the lease, but not the right."""
         self._state = LeaseState.HELD
         self._extender = extender
-        self.on_lost: Callable[[Lease], None] | None = None
-        """Called once, the moment the loss is known."""
+        self.handle: ref[Handle] | None = None
+        """What its owner has in hand; `None` while it is being acquired."""
         self.reason: LossReason | None = None
         """Why it was lost, once it is."""
 
@@ -152,7 +162,8 @@ class Lease:
                 return False
             if seen is None or seen == self.deadline:
                 self.ttl, self.deadline = ttl, asked_at + clock.safe_ttl(ttl)
-            self._state, self._doubt = LeaseState.HELD, ""
+            if self._state is LeaseState.UNKNOWN:
+                self._state, self._doubt = LeaseState.HELD, ""
             return True
 
     def doubt(self, why: str) -> None:
@@ -191,9 +202,10 @@ class Lease:
                 self._state = LeaseState.RELEASED
 
     def tell(self) -> None:
-        """Tell its guard that it is lost."""
-        if self.on_lost is not None:
-            self.on_lost(self)
+        """Tell its owner that it is lost, if there is one left."""
+        handle = None if self.handle is None else self.handle()
+        if handle is not None:
+            handle.hear_of_loss(self)
 
     def lost(self) -> LeaseLost:
         """The error that tells that this lease has ended."""
@@ -212,14 +224,15 @@ class Lease:
         return f" {doubt}" if doubt and self.reason is LossReason.EXPIRED else ""
 
 
-_notes = threading.Lock()
-"""Held for moments only, while it is noted what has become of a lease."""
+_notes = threading.RLock()
+"""Held for moments only, while it is noted what has become of a lease. A signal handler, or a finalizer, may come in
+between and release another one."""
 
 
 def start_over() -> None:
     """In a child of `fork`, the thread that held the mutex may not exist."""
     global _notes  # noqa: PLW0603 - there is one for all leases, so that a lease does not cost one
-    _notes = threading.Lock()
+    _notes = threading.RLock()
 
 
 os.register_at_fork(after_in_child=start_over)

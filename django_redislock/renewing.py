@@ -14,6 +14,7 @@ from typing import NamedTuple
 from . import clock
 from .holds import Hold
 from .keylock import LOSSES
+from .lease import Handle
 from .stores.base import Answer, Renewal, Store
 
 TRIES = 20
@@ -38,7 +39,13 @@ class Tasks(NamedTuple):
 
 def in_hand(holds: Iterable[Hold]) -> list[Hold]:
     """Those that have not ended and that somebody can still give back."""
-    return [hold for hold in holds if hold.care is not None and hold.care.handle() is not None and not hold.lease.ended]
+    return [hold for hold in holds if handle_of(hold) is not None and not hold.lease.ended]
+
+
+def handle_of(hold: Hold) -> Handle | None:
+    """What its owner has in hand, if anything."""
+    handle = hold.lease.handle
+    return None if handle is None else handle()
 
 
 def renew_at(hold: Hold) -> float:
@@ -49,7 +56,8 @@ def renew_at(hold: Hold) -> float:
 
 def let_go_at(hold: Hold) -> float:
     """The instant at which `max_hold` is over."""
-    max_hold = None if hold.care is None else hold.care.max_hold
+    handle = handle_of(hold)
+    max_hold = None if handle is None else handle.max_hold_of(hold.lease)
     return math.inf if max_hold is None else hold.lease.acquired_at + max_hold
 
 

@@ -21,3 +21,6 @@ lock_forced = Signal()
 
 lock_contended = Signal()
 """A lock was refused because another holds it. Arguments: `error`, the `LockBusy` that is raised."""
+
+version_conflict = Signal()
+"""A save or a deletion was refused because the row is not what was read. Arguments: `error`, the `VersionConflict`."""

@@ -79,9 +79,11 @@ class Rounds:
             answers = store.renew_many(renewals, within=patience_of(holds))
         except StoreUnavailable as error:
             logger.debug("%d leases could not be renewed: %s", len(holds), error)
-            self._pauses[store] = clock.now() + pause_of(holds)
-            for hold in holds:
-                hold.lease.doubt(str(error))
+            self._doubt(store, holds, error)
+            return []
+        except Exception as error:  # a mistake somewhere must not end the leases of the other stores
+            logger.exception("The watchdog goes on after an error")
+            self._doubt(store, holds, error)
             return []
         self._pauses.pop(store, None)
         logger.debug("%d leases renewed, asked for at once", len(holds))
@@ -90,6 +92,12 @@ class Rounds:
             for hold, renewal, deadline, answer in zip(holds, renewals, seen, answers, strict=True)
             if lost_by(hold, renewal, answer, asked_at=asked_at, seen=deadline)
         ]
+
+    def _doubt(self, store: Store, holds: Sequence[Hold], error: Exception) -> None:
+        """Note that they could not be renewed, and when it is to be tried again."""
+        self._pauses[store] = clock.now() + pause_of(holds)
+        for hold in holds:
+            hold.lease.doubt(str(error))
 
     def _let_go(self, hold: Hold) -> bool:
         """Hand over what was held for too long; says whether it is lost by that.
@@ -104,6 +112,8 @@ class Rounds:
                 hold.lock.store.release(hold.lock.key, token=hold.lease.token)
             except StoreUnavailable as error:
                 logger.debug("%s could not be handed over and ends with its ttl: %s", hold.lock.key, error)
+            except Exception:
+                logger.exception("The watchdog goes on after an error")
         return True
 
 
@@ -124,16 +134,8 @@ class Watchdog:
         self.looks_at = math.inf
         """When it looks by itself. Whoever needs it earlier has to ring: while it looks, that is everybody."""
 
-    def mind(self, hold: Hold) -> None:
-        """Make sure that it looks before the hold is to be renewed or let go. This is in the way of every acquiring."""
-        lease, care = hold.lease, hold.care
-        soonest = lease.ttl / 3
-        if care is not None and care.max_hold is not None and care.max_hold < soonest:
-            soonest = care.max_hold
-        if lease.acquired_at + soonest < self.looks_at:
-            self._ring(lease.acquired_at + soonest)
-
-    def _ring(self, at: float) -> None:
+    def ring(self, at: float) -> None:
+        """Make sure that it looks at that instant. Who needs it before `looks_at` has to."""
         with self._bell:
             self._rung_for = min(self._rung_for, at)
             if self._thread is not None:

@@ -52,6 +52,8 @@ class Proxy(socketserver.ThreadingTCPServer):
         self.delay = 0.05
         """Seconds that a slow answer takes."""
         self.closed = threading.Event()
+        self.is_away = False
+        """Whether each connection is cut before anything is said on it."""
         self._open: set[socket.socket] = set()
         self._mutex = threading.Lock()
 
@@ -65,6 +67,11 @@ class Proxy(socketserver.ThreadingTCPServer):
         for connection in list(self._open):
             with suppress(OSError):  # its client was faster
                 connection.shutdown(socket.SHUT_RDWR)
+
+    def vanish(self) -> None:
+        """Cut all connections, and those that are made from now on, until `is_away` is false again."""
+        self.is_away = True
+        self.cut()
 
     def go_away(self) -> None:
         """Cut all connections and accept no more."""
@@ -99,6 +106,8 @@ class _Relay(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         """Relay until either side leaves or a fault cuts it."""
+        if self.server.is_away:
+            return
         with (
             socket.create_connection(self.server.server) as server,
             server.makefile("rb") as replies,

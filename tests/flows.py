@@ -34,10 +34,10 @@ def elsewhere(function: Callable[..., T], *args: Any) -> T:
         return pool.submit(run).result()
 
 
-def attempt(name: str = "a") -> str:
-    """What somebody gets who tries once, and gives it back."""
+def attempt(name: str = "a", *, wait: float = 0) -> str:
+    """What somebody gets who tries, once or for so long, and gives it back."""
     try:
-        with lock(name, nowait=True):
+        with lock(name, wait=wait):
             return "entered"
     except LockBusy:
         return "busy"
@@ -56,6 +56,7 @@ def until(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, f"not so after {PATIENCE:g} s"
+        time.sleep(0)  # lets other threads and greenlets have their turn
 
 
 def waiters_of(name: str) -> int:

@@ -212,3 +212,10 @@ def test_a_number_of_rounds_must_be_positive():
     done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
     assert done.returncode == 2
     assert "1 at least" in done.stderr
+
+
+def test_renew_loses_none_with_one_thread(real_redis, tmp_path):
+    report = run_benchmark("renew", "--quick", to=tmp_path / "renew.json")
+    ours = report["rows"]['lock("name")']
+    assert (ours["threads"], ours["lost"]) == (1, 0)
+    assert ours["requests"] < report["rows"]["python-redis-lock, auto_renewal"]["requests"] / 5

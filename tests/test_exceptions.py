@@ -17,6 +17,7 @@ from django_redislock import (
     LockNotHeld,
     RedisLockError,
     StoreUnavailable,
+    VersionConflict,
     WaitTimeout,
 )
 from django_redislock.holder import Holder
@@ -31,6 +32,7 @@ ERRORS = [
     LockNotHeld,
     RedisLockError,
     StoreUnavailable,
+    VersionConflict,
     WaitTimeout,
 ]
 
@@ -61,6 +63,7 @@ def test_every_error_says_when_to_expect_it(kind):
         (LeaseLost, set()),
         (LockNotHeld, set()),
         (StoreUnavailable, set()),
+        (VersionConflict, set()),
         (InvalidLockSettings, set()),
     ],
 )

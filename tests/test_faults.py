@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -15,9 +15,11 @@ from redis.exceptions import ConnectionError, RedisError, ResponseError, Timeout
 from django_redislock import LeaseLost, LockBusy, LockNotHeld, StoreUnavailable, WaitTimeout, lock, lock_many
 from django_redislock.guards import NamedLock
 from django_redislock.handler import locks
-from django_redislock.lease import LeaseState
+from django_redislock.keys import bucket_of
+from django_redislock.lease import Lease, LeaseState
 from django_redislock.many import NamedLocks
-from django_redislock.stores.many import ACQUIRE_MANY, LEAVE_MANY, RELEASE_MANY
+from django_redislock.stores.base import Answer, Renewal
+from django_redislock.stores.many import ACQUIRE_MANY, LEAVE_MANY, RELEASE_MANY, RENEW_MANY
 from django_redislock.stores.verbs import ACQUIRE, FORCE, INSPECT, LEAVE, RELEASE, RENEW
 from tests.faults import Fault, Proxy, proxy_to
 from tests.flows import client_of, elsewhere, until
@@ -28,7 +30,7 @@ PATIENCE = 0.3
 TRIES = 2
 """So often a question is asked at most, when connections break; one more may take it back."""
 
-SCRIPTS = (ACQUIRE, RELEASE, LEAVE, RENEW, INSPECT, FORCE, ACQUIRE_MANY, RELEASE_MANY, LEAVE_MANY)
+SCRIPTS = (ACQUIRE, RELEASE, LEAVE, RENEW, INSPECT, FORCE, ACQUIRE_MANY, RELEASE_MANY, LEAVE_MANY, RENEW_MANY)
 
 Faults = list[Fault | bytes]
 
@@ -369,6 +371,55 @@ def force() -> object:
 
 
 SEVERAL = ["a", "b", "c"]
+
+
+def renew(leases: Sequence[Lease]) -> list[Answer]:
+    """Renew leases as the watchdog does, for a minute."""
+    renewals = [Renewal(key=lease.key, token=lease.token, ttl=60) for lease in leases]
+    return locks["default"].kept("a").store.renew_many(renewals, within=PATIENCE)
+
+
+class TestRenewMany:
+    @mended
+    def test_what_is_ours_is_kept(self, proxy, faults):
+        with lock_many(SEVERAL) as leases:
+            proxy.faults.extend(faults)
+            assert renew(leases) == [Answer.DONE] * 3
+            assert all(theirs(name).info().remaining > 59 for name in SEVERAL)
+
+    @mended
+    def test_what_is_not_ours_is_told_each_by_each(self, proxy, faults):
+        successor = theirs("c")
+        with pytest.raises(LeaseLost), lock_many(SEVERAL) as leases:
+            force()
+            client_of("real").delete(f"redislock:{{{bucket_of('c')}}}:lock:c")
+            elsewhere(successor.acquire)
+            proxy.faults.extend(faults)
+            assert renew(leases) == [Answer.FORCED, Answer.DONE, Answer.ANOTHERS]
+
+    @fatal
+    def test_that_it_could_not_be_asked_is_told(self, proxy, faults, cause):
+        with lock_many(SEVERAL) as leases:
+            proxy.faults.extend(faults)
+            fails(partial(renew, leases), cause)
+
+    def test_more_than_a_script_takes_go_in_portions(self, proxy):
+        names = [f"name-{number}" for number in range(250)]
+        with lock_many(names) as leases:
+            proxy.seen.clear()
+            assert renew(leases) == [Answer.DONE] * 250
+            assert proxy.seen == ["EVALSHA"] * 3
+
+    def test_a_server_that_does_not_know_the_script_gets_it(self, proxy):
+        with lock_many(SEVERAL) as leases:
+            client_of("real").script_flush()
+            assert renew(leases) == [Answer.DONE] * 3
+
+    def test_it_never_shortens_what_its_owner_has_extended(self, proxy):
+        with lock("a") as lease:
+            lease.extend(300)
+            renew([lease])
+            assert theirs().info().remaining > 290
 
 
 class TestSeveral:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
 from types import SimpleNamespace
 from typing import Any
+from weakref import ref
 
 import pytest
 from hypothesis import given, settings
@@ -33,6 +34,19 @@ class Extender:
 
     def extend(self, lease: Lease, ttl: float) -> None:
         self.asked.append((lease, ttl))
+
+
+class Listener:
+    """Notes what it is told."""
+
+    def __init__(self, told: list[Lease]) -> None:
+        self.told = told
+
+    def max_hold_of(self, lease: Lease) -> None:
+        raise AssertionError("Nobody renews it here.")
+
+    def hear_of_loss(self, lease: Lease) -> None:
+        self.told.append(lease)
 
 
 @pytest.fixture
@@ -129,7 +143,8 @@ def test_the_first_end_of_a_lease_is_its_end(first, second):
 def test_a_loss_is_told_once(time):
     told: list[Lease] = []
     lease = a_lease()
-    lease.on_lost = told.append
+    listener = Listener(told)
+    lease.handle = ref(listener)
     time.now = lease.deadline
     assert [lease.state for _ in range(3)] == [LeaseState.LOST] * 3
     for reason in (LossReason.EXPIRED, LossReason.FORCED, None):
@@ -140,7 +155,8 @@ def test_a_loss_is_told_once(time):
 def test_many_threads_that_see_the_loss_tell_it_once(time):
     told: list[Lease] = []
     lease = a_lease()
-    lease.on_lost = told.append
+    listener = Listener(told)
+    lease.handle = ref(listener)
     time.now = lease.deadline
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: lease.state, range(100)))
@@ -150,7 +166,8 @@ def test_many_threads_that_see_the_loss_tell_it_once(time):
 def test_a_release_is_no_loss():
     told: list[Lease] = []
     lease = a_lease()
-    lease.on_lost = told.append
+    listener = Listener(told)
+    lease.handle = ref(listener)
     lease.end(None)
     lease.end(LossReason.FORCED)
     assert told == []

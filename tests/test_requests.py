@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -12,19 +13,29 @@ from django.http import HttpRequest, HttpResponse
 from django.test import Client, TestCase, TransactionTestCase
 from django.urls import path
 
-from django_redislock import locked
+from django_redislock import LeaseLost, locked, signals
+from django_redislock.forcing import force_release
 from tests.flows import is_free
 from tests.testapp.models import Account
+
+lost = threading.Event()
+
+
+def hear_of_loss(**named: Any) -> None:
+    lost.set()
 
 
 def withdraw(request: HttpRequest, pk: int) -> HttpResponse:
     """A view that says whether the lock was still held after its block."""
-    with Account.objects.locked(pk) as account:
+    with Account.objects.locked(pk, ttl=1) as account:
         account.balance -= 10
         account.save()
     answer = "free" if is_free(f"testapp.Account:{pk}") else "held"
     if "fail" in request.GET:
         raise ValueError("after the block")
+    if "lose" in request.GET:
+        force_release(f"testapp.Account:{pk}")
+        assert lost.wait(10)
     return HttpResponse(answer)
 
 
@@ -55,6 +66,16 @@ class TestViews:
     def test_with_atomic_requests_it_is_held_until_the_commit(self, url, atomic_requests):
         assert Client().post(url).content == b"held"
         assert is_free(key_of(url))
+
+    def test_with_atomic_requests_what_is_lost_by_the_commit_is_rolled_back(self, url, atomic_requests):
+        lost.clear()
+        signals.lock_lost.connect(hear_of_loss)
+        try:
+            with pytest.raises(LeaseLost, match="released by force"):
+                Client().post(url + "?lose")
+        finally:
+            signals.lock_lost.disconnect(hear_of_loss)
+        assert Account.objects.get().balance == 100
 
     def test_with_atomic_requests_it_is_held_until_the_rollback(self, url, atomic_requests):
         assert Client(raise_request_exception=False).post(url + "?fail").status_code == 500

@@ -15,6 +15,7 @@ from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.transaction import TransactionManagementError, atomic
 
 from django_redislock import LeaseLost, LockNotHeld, clock, lock, locked, signals
+from django_redislock.exceptions import LossReason
 from django_redislock.rows import RowLock
 from tests.flows import elsewhere, is_free
 from tests.testapp.models import Account, Plan
@@ -305,20 +306,130 @@ class TestInsideATransaction:
                 pass
         assert is_free(key)
 
-    def test_a_loss_that_is_known_only_after_the_commit_is_logged(self, row, account, using, caplog):
-        with atomic(using=using):
-            with row() as fresh:
-                withdraw(fresh)
-            caches["default"].clear()
-        assert "Known only after the transaction had ended" in caplog.text
-        assert committed(account) == 90
-
     def test_redis_away_at_the_end_is_logged_and_the_commit_stands(self, row, account, using, monkeypatch, caplog):
         with atomic(using=using):
             with row() as fresh:
                 withdraw(fresh)
                 monkeypatch.setattr("redis.connection.Connection.send_packed_command", refuse)
         assert "stays taken until its ttl" in caplog.text
+        assert committed(account) == 90
+
+
+class TestALossInsideATransaction:
+    """A lease that is lost between the end of its block and the COMMIT of the transaction around it."""
+
+    @pytest.fixture
+    def late(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+        """Lets a minute pass."""
+        return lambda: monkeypatch.setattr(clock, "now", lambda now=clock.now: now() + 60)
+
+    def test_the_commit_is_refused_and_all_of_it_rolled_back(self, row, key, account, using, late, caplog):
+        with pytest.raises(LeaseLost, match=key) as caught, atomic(using=using):
+            with row() as fresh:
+                withdraw(fresh)
+            late()
+        assert caught.value.reason is LossReason.EXPIRED
+        assert committed(account) == 100
+        assert is_free(key)
+        assert caplog.text == ""
+
+    def test_the_connection_is_as_it_was(self, row, using, late):
+        with pytest.raises(LeaseLost), atomic(using=using):
+            with row():
+                pass
+            late()
+        wrapper = connections[using]
+        assert (wrapper.in_atomic_block, wrapper.get_autocommit(), wrapper.run_on_commit) == (False, True, [])
+        assert "commit" not in vars(wrapper)
+
+    def test_functions_that_wait_for_the_commit_are_not_called(self, row, using, late):
+        called: list[int] = []
+        with pytest.raises(LeaseLost), atomic(using=using):
+            transaction.on_commit(lambda: called.append(1), using=using)
+            with row():
+                pass
+            late()
+        assert called == []
+
+    def test_the_exception_of_the_outer_body_wins(self, row, using, late):
+        with pytest.raises(Oops), atomic(using=using):
+            with row():
+                pass
+            late()
+            raise Oops
+
+    def test_the_commit_of_an_outer_lock_is_refused_too(self, row, account, using, late):
+        other = Account.objects.using(using).create(balance=100)
+        with pytest.raises(LeaseLost, match=f"testapp.Account:{account.pk} "):
+            with Account.objects.using(using).locked(other.pk, ttl=300) as outer:
+                withdraw(outer)
+                with row(ttl=30) as fresh:
+                    withdraw(fresh)
+                late()
+        assert [committed(account), committed(other)] == [100, 100]
+        assert is_free(f"testapp.Account:{other.pk}")
+
+    def test_what_was_released_by_hand_is_looked_at_as_well(self, row, using, late):
+        by_hand = row()
+        with pytest.raises(LeaseLost), atomic(using=using):
+            by_hand.acquire()
+            by_hand.release()
+            late()
+
+    def test_a_loss_in_a_savepoint_that_was_rolled_back_does_not_count(self, row, account, using, late):
+        with atomic(using=using):
+            Account.objects.using(using).filter(pk=account.pk).update(balance=90)
+            with pytest.raises(Oops), atomic(using=using):
+                with row():
+                    pass
+                late()
+                raise Oops
+        assert committed(account) == 90
+        assert "commit" not in vars(connections[using])
+
+    def test_the_rollback_of_an_inner_savepoint_forgets_nothing(self, row, account, using, late):
+        with pytest.raises(LeaseLost), atomic(using=using):
+            with row() as fresh:
+                withdraw(fresh)
+            with pytest.raises(Oops), atomic(using=using), row():
+                raise Oops
+            late()
+        assert committed(account) == 100
+
+    def test_what_stood_in_for_the_commit_before_is_there_again(self, row, account, using, monkeypatch):
+        wrapper, called = connections[using], []
+        commit = wrapper.commit
+
+        def note() -> None:
+            called.append(1)
+            commit()
+
+        monkeypatch.setitem(vars(wrapper), "commit", note)
+        with atomic(using=using), row() as fresh:
+            withdraw(fresh)
+        assert (called, vars(wrapper)["commit"]) == ([1], note)
+        assert committed(account) == 90
+
+    def test_a_connection_that_cannot_roll_back_is_closed(self, row, account, using, late, monkeypatch):
+        wrapper = connections[using]
+
+        def fail() -> None:
+            raise OperationalError("The server has gone away.")
+
+        with pytest.raises(LeaseLost), atomic(using=using):
+            with row() as fresh:
+                withdraw(fresh)
+            late()
+            monkeypatch.setattr(wrapper, "_rollback", fail)
+        monkeypatch.undo()
+        assert committed(account) == 100
+
+    def test_a_loss_that_nobody_knows_of_before_the_commit_is_logged(self, row, account, using, caplog):
+        with atomic(using=using):
+            with row() as fresh:
+                withdraw(fresh)
+            caches["default"].clear()
+        assert "Known only after the transaction had ended" in caplog.text
         assert committed(account) == 90
 
 

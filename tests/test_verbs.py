@@ -49,7 +49,6 @@ every_verb = pytest.mark.parametrize("verb", list(calls()))
         ("acquire", SHARED, ("t", KEY.name, ROOT, 30_000, WHO, "c")),
         ("release", (*SHARED, "released:t:bank.Account:42"), ("t", KEY.name, ROOT, RELEASE_NOTE_MS)),
         ("leave", SHARED, ("t", KEY.name, ROOT)),
-        ("force", SHARED, ("nobody", KEY.name, ROOT, "")),
         ("renew", ("lock:bank.Account:42", "held", "released:t:bank.Account:42"), ("t", 60_000, KEY.name)),
         ("inspect", ("lock:bank.Account:42", "queue:bank.Account:42", "waiters:bank.Account:42"), ()),
     ],
@@ -129,6 +128,14 @@ def test_a_grant_is_read():
 
 def test_there_is_nothing_to_be_read_when_one_leaves():
     assert calls()["leave"].read(1) is None
+
+
+def test_each_question_of_force_has_a_note_of_its_own():
+    first, second = calls()["force"], calls()["force"]
+    names = (*SHARED, f"released:{first.args[0]}:{KEY.name}")
+    assert first.keys == tuple(f"redislock:{{60}}:{name}" for name in names)
+    assert first.args[1:] == (KEY.name, "redislock", RELEASE_NOTE_MS, "")
+    assert first.args[0] != second.args[0]
 
 
 def test_who_was_forced_out_is_read():

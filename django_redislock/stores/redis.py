@@ -139,7 +139,7 @@ class RedisStore:
     def renew_many(self, renewals: Sequence[Renewal], *, within: float) -> list[Answer]:
         """As `Store.renew_many()`."""
         keys = [renewal.key for renewal in renewals]
-        return self._run(self._many.renew(renewals), *keys, evaluate=partial(evaluate_all, within=within))
+        return self._run(self._many.renew(renewals), *keys, ask=partial(evaluate_all, within=within))
 
     def inspect(self, key: Key) -> Held | None:
         """Say who holds the key, if anyone does."""
@@ -168,7 +168,7 @@ class RedisStore:
         return hush(error, secrets_of(self._connections.pool) if self._connections is not None else ())
 
     def _send(
-        self, call: Question[Any], meanwhile: Callable[[], object] | None = None, evaluate: Evaluate | None = None
+        self, call: Question[Any], meanwhile: Callable[[], object] | None = None, ask: Evaluate | None = None
     ) -> Any:
         """Send it, and once more when the connection broke: an answer that got lost is given again.
 
@@ -176,18 +176,18 @@ class RedisStore:
         """
         connections = self._connections or self._open()
         connection = connections.take()
-        ask: Evaluate = evaluate or evaluate_one
+        send: Evaluate = ask or evaluate
         asked = False
         try:
             try:
                 connection.connect()
                 asked = True
-                return ask(connection, call, meanwhile)
+                return send(connection, call, meanwhile)
             except (ConnectionError, OSError):
                 connection.disconnect()
                 connection.connect()
                 asked = True
-                return ask(connection, call, meanwhile)
+                return send(connection, call, meanwhile)
         except BaseException as error:
             if asked and call.settle is not None:
                 self._settle(connection, call.settle(), is_broken=isinstance(error, ConnectionError | OSError))
@@ -260,7 +260,7 @@ class PoolSubscription:
         self._pubsub.close()
 
 
-def evaluate_one(connection: Any, call: Call[Any], meanwhile: Callable[[], object] | None) -> Any:
+def evaluate(connection: Any, call: Call[Any], meanwhile: Callable[[], object] | None) -> Any:
     """One round trip; two when the server does not know the script yet. The time on the way is not lost.
 
     The connection stays open whatever happens, for more to be said on it.

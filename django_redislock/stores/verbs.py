@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -126,7 +127,10 @@ class Verbs:
     def force(self, key: Key, *, fence: int | None) -> Call[Held | None]:
         """Take the key from whoever holds it, or from the owner with that fence."""
         names = names_of(self._prefix, key.name)
-        return Call(FORCE, names.all, ("nobody", key.name, names.root, "" if fence is None else fence), read_force)
+        question = os.urandom(8).hex()  # in the place of a token: it holds nothing, but is known when it comes again
+        keys = (*names.all, note_of(names, question, key))
+        args = (question, key.name, names.root, RELEASE_NOTE_MS, "" if fence is None else fence)
+        return Call(FORCE, keys, args, read_force)
 
     def renew(self, key: Key, *, token: str, ttl: float) -> Call[Answer]:
         """Keep the key."""
@@ -141,7 +145,7 @@ class Verbs:
 
 
 def note_of(names: Names, token: str, key: Key) -> str:
-    """The note that a token has the key no more.
+    """The note that a token has the key no more, or what was done for a question.
 
     With the name: a token that several keys were acquired for may be released of one after the other.
     """

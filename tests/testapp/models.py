@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import models
 
-from django_redislock import LockManager, LockQuerySet
+from django_redislock import LockManager, LockQuerySet, VersionedModel, VersionField
 
 
 class Account(models.Model):
@@ -168,3 +168,45 @@ class Coupon(models.Model):
 
     def __str__(self) -> str:
         return f"Coupon {self.pk}"
+
+
+class Document(models.Model):
+    """A version on an ordinary model: neither base class nor manager of ours."""
+
+    title = models.CharField(max_length=40, default="")
+    copies = models.IntegerField(default=0)
+    price = models.DecimalField(max_digits=12, decimal_places=2, default=0)
+    version = VersionField()
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class Page(VersionedModel):
+    """What the base class gives; `number` is unique for those who upsert."""
+
+    number = models.IntegerField(unique=True)
+    text = models.CharField(max_length=40, default="")
+    words = models.IntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.number}"
+
+
+class Shelf(models.Model):
+    """A parent whose version counts for its children, with a primary key of characters."""
+
+    code = models.CharField(max_length=20, primary_key=True)
+    books = models.IntegerField(default=0)
+    version = VersionField()
+
+    objects = LockManager()
+
+    def __str__(self) -> str:
+        return self.code
+
+
+class Cabinet(Shelf):
+    """A child in a table of its own."""
+
+    doors = models.IntegerField(default=0)

@@ -1,21 +1,30 @@
--- force: take the key from whoever holds it, and give it to the first live waiter. A note tells the one who held it.
+-- force: take the key from whoever holds it, and give it to the first live waiter. A note tells the one who held it;
+-- another one keeps a question that was sent twice from taking the key away twice.
 --
--- KEYS     1 to 5 as in parts/grant.lua
--- ARGV     1 to 3 as in parts/grant.lua; the token is nobody's   4 the fence of who is meant, or nothing: whoever it is
+-- KEYS     1 to 5 as in parts/grant.lua   6 note of what was done for this question
+-- ARGV     1 to 3 as in parts/grant.lua; the token is nobody's, and new for each question   4 ms for which that is kept
+--          5 the fence of the owner who is meant, or nothing: whoever it is
 -- returns  {fence, since in us, now in us, ttl left in ms, holder}     who held it   or   false
-local meant = ARGV[4]
+local done_key, done_ttl, meant = KEYS[6], ARGV[4], ARGV[5]
 
-local value = redis.call('GET', lock_key)
-if not value then
+local done = redis.call('GET', done_key)
+if not done then
+  local value = redis.call('GET', lock_key)
+  if value and meant ~= '' and meant ~= string.match(value, '^%S+ (%d+) ') then
+    value = nil -- it is another's by now
+  end
+  local left = redis.call('PTTL', lock_key)
+  done = value and left .. ' ' .. value or ''
+  redis.call('SET', done_key, done, 'PX', done_ttl)
+  if value then
+    -- After that its deadline has told it already.
+    local note_key = string.sub(held_key, 1, -#':held' - 1) .. ':released:' .. string.match(value, '^%S+') .. ':' .. name
+    redis.call('SET', note_key, '-2', 'PX', math.max(1, left))
+    free()
+  end
+end
+if done == '' then
   return false
 end
-local owner, fence, since, who = string.match(value, '^(%S+) (%d+) (%d+) (.*)$')
-if meant ~= '' and meant ~= fence then
-  return false
-end
-local left = redis.call('PTTL', lock_key)
--- After that its deadline has told it already.
-local note_key = string.sub(held_key, 1, -#':held' - 1) .. ':released:' .. owner .. ':' .. name
-redis.call('SET', note_key, '-2', 'PX', math.max(1, left))
-free()
-return {tonumber(fence), tonumber(since), server_time(), left, who}
+local left, fence, since, who = string.match(done, '^(%S+) %S+ (%d+) (%d+) (.*)$')
+return {tonumber(fence), tonumber(since), server_time(), tonumber(left), who}

@@ -1,0 +1,77 @@
+"""How a model with a `VersionField` is saved and deleted: with the version in the WHERE."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import router, transaction
+from django.db.models import Model
+
+from .conflicts import find_conflict, newest
+from .rollback import set_version, undo_at_rollback
+from .versions import NextVersion, VersionField, version_field_of
+
+MISSING = object()
+
+
+class CheckedModel(Model):
+    """Compares the version of what is saved and deleted.
+
+    An abstract model, for Django leaves those out of the bases that a migration notes.
+    """
+
+    class Meta:  # noqa: D106 - as everywhere in Django
+        abstract = True
+
+    def _do_update(self, base_qs: Any, using: Any, pk_val: Any, values: Any, *rest: Any) -> Any:
+        # Django adds arguments at the end now and then, and what it gives back was a bool before it was a list.
+        field = version_field_of(base_qs.model)
+        if field is None or field.model is not base_qs.model:  # a child's table; its parent has the version
+            return super()._do_update(base_qs, using, pk_val, values, *rest)
+        version = next((value for written, _, value in values if written is field), MISSING)
+        if version is MISSING:  # update_fields does not name it
+            version = field.pre_save(self, False)
+            values = [*values, (field, None, version)]
+        if not isinstance(version, NextVersion):  # a raw save, such as loaddata's
+            return super()._do_update(base_qs, using, pk_val, values, *rest)
+        if version.expected is None:
+            return _ensure_absent(self, field, using)
+        read = base_qs.filter(**{field.attname: version.expected})
+        updated = super()._do_update(read, using, pk_val, values, *rest)
+        if not updated:
+            raise find_conflict(self, field, expected=version.expected, using=using)
+        set_version(self, field, int(version), using)
+        return updated
+
+    def _do_insert(self, manager: Any, using: str, *rest: Any) -> Any:
+        returned = super()._do_insert(manager, using, *rest)  # type: ignore[misc]
+        field = version_field_of(manager.model)
+        if field is not None and field.model is manager.model:
+            undo_at_rollback(self, field, None, using)
+        return returned
+
+    def delete(self, using: str | None = None, *rest: Any, **named: Any) -> tuple[int, dict[str, int]]:
+        """Delete the row if it has the version that was read; nothing when it is gone already."""
+        field = version_field_of(type(self))
+        using = using or router.db_for_write(type(self), instance=self)
+        if field is not None and self._is_pk_set():  # type: ignore[attr-defined]
+            with transaction.atomic(using=using, savepoint=False):
+                _hold_row(self, field, using)
+                return super().delete(using, *rest, **named)
+        return super().delete(using, *rest, **named)
+
+
+def _ensure_absent(instance: Model, field: VersionField, using: str) -> bool:
+    """Leave a row that the instance was not read from alone; where there is none, the save goes on to insert one."""
+    if newest(instance, using) is not None:
+        raise find_conflict(instance, field, expected=None, using=using)
+    return False
+
+
+def _hold_row(instance: Model, field: VersionField, using: str) -> None:
+    """Keep the row as it was read until the end of the transaction."""
+    expected = field.read_version_of(instance)
+    rows = field.model._base_manager.using(using).filter(pk=instance.pk)
+    held = rows.filter(**{field.attname: expected}).update(**{field.attname: expected})
+    if not held and rows.exists():
+        raise find_conflict(instance, field, expected=expected, using=using)

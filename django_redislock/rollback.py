@@ -1,0 +1,67 @@
+"""Taking back in memory what a rollback took back in the database."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from functools import partial
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Model
+
+from .transactions import users_blocks
+from .versions import VersionField
+
+
+class _Hook:
+    """Called after the commit. Django drops it uncalled when its transaction, or its savepoint, is rolled back."""
+
+    __slots__ = ("__weakref__", "finalizer")
+
+    finalizer: weakref.finalize[[], _Hook]
+
+    def __call__(self) -> None:
+        self.finalizer.detach()
+
+
+def at_rollback(connection: BaseDatabaseWrapper, undo: Callable[[], None]) -> None:
+    """Call `undo` when the open transaction is rolled back, or the savepoint that the code stands in.
+
+    Without a transaction of the user nothing can be rolled back, so nothing is called.
+    """
+    blocks = users_blocks(connection)
+    if not blocks:
+        return
+    outermost = weakref.ref(connection.atomic_blocks[0])
+
+    def dropped() -> None:
+        # An earlier hook that fails after the commit makes Django drop the others, too. Autocommit is on then, or
+        # another transaction has begun.
+        open_blocks = connection.atomic_blocks
+        if not connection.autocommit and (not open_blocks or open_blocks[0] is outermost()):
+            undo()
+
+    hook = _Hook()
+    hook.finalizer = weakref.finalize(hook, dropped)
+    hook.finalizer.atexit = False
+    connection.on_commit(hook, robust=True)
+
+
+def set_version(instance: Model, field: VersionField, version: int | None, using: str) -> None:
+    """Note that the row has this version now; a rollback takes it back."""
+    undo_at_rollback(instance, field, instance.__dict__.get(field.attname), using)
+    instance.__dict__[field.attname] = version
+
+
+def undo_at_rollback(instance: Model, field: VersionField, before: int | None, using: str) -> None:
+    """Let the instance have this version again when the open transaction or savepoint is rolled back."""
+    at_rollback(connections[using], partial(_undo, weakref.ref(instance), field.attname, before))
+
+
+def _undo(reference: weakref.ref[Model], attname: str, before: int | None) -> None:
+    """Go back to a version. Several undone at once come in any order: the lowest is that of before all."""
+    instance = reference()
+    now = instance.__dict__.get(attname) if instance is not None else None
+    if instance is not None and now is not None and (before is None or before < now):
+        instance.__dict__[attname] = before
