@@ -9,7 +9,7 @@ from pathlib import Path
 
 import django
 
-from tests.servers import PostgreSQL, Redis, running
+from tests.servers import MariaDB, PostgreSQL, Redis, running
 
 
 class RoomyPostgreSQL(PostgreSQL):
@@ -69,6 +69,12 @@ def parser() -> argparse.ArgumentParser:
     many = commands.add_parser("many", help="several locks at once, uncontended")
     many.set_defaults(servers=(Redis,))
     many.add_argument("--quick", action="store_true", help="ten names, two blocks: to see that it runs")
+
+    faults = commands.add_parser("faults", help="the bank while the connections to Redis fail at random")
+    faults.set_defaults(servers=(Redis, PostgreSQL, MariaDB))
+    faults.add_argument("--file", type=Path, help="CSV file of transfer orders (those of the demo)")
+    faults.add_argument("--workers", type=positive, default=8, help="how many processes (8)")
+    faults.add_argument("--seed", type=int, default=0, help="of the weather (0)")
 
     renew = commands.add_parser("renew", help="a thousand locks held for much longer than their ttl")
     renew.set_defaults(servers=(Redis,))

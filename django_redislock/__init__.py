@@ -8,6 +8,7 @@ from .conflicts import VersionConflict
 from .exceptions import Deadlock, LeaseLost, LockBusy, LockNotHeld, RedisLockError, StoreUnavailable, WaitTimeout
 from .functions import get_lease, lock, lock_many, locked, locked_many
 from .managers import LockManager, LockQuerySet
+from .retry import retry_on_conflict
 from .versions import VersionField
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ __all__ = [
     "lock_many",
     "locked",
     "locked_many",
+    "retry_on_conflict",
 ]
 
 

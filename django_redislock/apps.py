@@ -6,7 +6,7 @@ from django.apps import AppConfig
 from django.core import checks
 from django.utils.translation import gettext_lazy as _
 
-from .checks import check_settings
+from .checks import check_outages, check_settings
 
 
 class RedisLockConfig(AppConfig):
@@ -18,3 +18,4 @@ class RedisLockConfig(AppConfig):
     def ready(self) -> None:
         """Register them under the tag of cache checks."""
         checks.register(check_settings, checks.Tags.caches)
+        checks.register(check_outages, checks.Tags.models)

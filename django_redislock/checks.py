@@ -8,16 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.cache import DEFAULT_CACHE_ALIAS
-from django.core.checks import CheckMessage, Error
+from django.core.checks import CheckMessage, Error, Warning
+from django.db.models import Model
 from django.utils.module_loading import import_string
 from django_redis.cache import RedisCache
 from django_redis.client import DefaultClient, ShardClient
 
-from .conf import DEFAULTS, READERS, faults_of
+from .conf import DEFAULTS, READERS, OnOutage, faults_of
 from .handler import DEFAULT_ALIAS
+from .managers import LockQuerySet
+from .versions import version_field_of
 
 IDS = {
     "shape": "E001",
@@ -27,6 +30,7 @@ IDS = {
     "WAIT": "E006",
     "KEY_FUNCTION": "E007",
     "MAX_HOLD": "E012",
+    "ON_OUTAGE": "E013",
 }
 HINTS = {
     "shape": 'Write REDISLOCK = {"default": {"CACHE": "default"}}.',
@@ -35,6 +39,7 @@ HINTS = {
     "TTL": "Give the seconds that the server keeps a lock whose holder has vanished, such as 30.",
     "WAIT": "Give the seconds that acquiring may wait, such as 10; 0 for one try, None for ever.",
     "MAX_HOLD": "Give the seconds after which a held lock goes to the next in line, such as 300; None: never.",
+    "ON_OUTAGE": "Write 'raise', or 'optimistic' for rows with versions to go on without lock when Redis is away.",
     "KEY_FUNCTION": "Give a function, or its dotted path, that takes (name, *, model) and returns a name.",
 }
 
@@ -42,6 +47,33 @@ HINTS = {
 def check_settings(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
     """All that is wrong with `REDISLOCK`."""
     return list(_faults(getattr(settings, "REDISLOCK", None) or {DEFAULT_ALIAS: {}}))
+
+
+def check_outages(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """The models that `ON_OUTAGE` says should go on by version, and that have none."""
+    configured = getattr(settings, "REDISLOCK", None)
+    entries = configured.values() if isinstance(configured, dict) else ()
+    if not any(isinstance(entry, Mapping) and entry.get("ON_OUTAGE") == OnOutage.OPTIMISTIC for entry in entries):
+        return []
+    hint = "Add a VersionField. See checks.md in the documentation."
+    return [
+        Warning(
+            f"{model._meta.label} uses LockManager and has no VersionField, so its locks raise StoreUnavailable when "
+            f"Redis is away, whatever ON_OUTAGE says.",
+            hint=hint,
+            obj=model,
+            id="django_redislock.W001",
+        )
+        for config in (apps.get_app_configs() if app_configs is None else app_configs)
+        for model in config.get_models()
+        if _locks(model) and version_field_of(model) is None
+    ]
+
+
+def _locks(model: type[Model]) -> bool:
+    """Whether rows of the model are locked through a manager of its own; a proxy's are its model's."""
+    kinds = (manager._queryset_class for manager in model._meta.managers)  # type: ignore[attr-defined]  # not in the stubs
+    return not model._meta.proxy and any(issubclass(kind, LockQuerySet) for kind in kinds)
 
 
 def _error(about: str, message: str, hint: str) -> CheckMessage:

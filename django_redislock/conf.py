@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -15,6 +16,15 @@ from .seconds import read_max_hold, read_ttl, read_wait
 
 class InvalidLockSettings(RedisLockError, ImproperlyConfigured):
     """The `REDISLOCK` setting, or the cache that it names, cannot be used."""
+
+
+class OnOutage(StrEnum):
+    """What becomes of a block on rows when acquiring their locks finds Redis away."""
+
+    RAISE = "raise"
+    """`StoreUnavailable` is raised, and the body does not run."""
+    OPTIMISTIC = "optimistic"
+    """Where the rows have versions it runs without lock, and their saves are checked by version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +39,8 @@ class Options:
     """Seconds that acquiring may wait; `None`: for ever."""
     max_hold: float | None
     """Seconds for which a lease is renewed before it is let go to the next in line; `None`: for ever."""
+    on_outage: OnOutage
+    """What becomes of a block on rows when acquiring their locks finds Redis away."""
     key_function: Callable[..., str] | None
     """Called as `function(name, model=...)`, gives the name under which the lock is kept."""
 
@@ -78,6 +90,15 @@ def read_cache(value: Any) -> str:
     return value
 
 
+def read_on_outage(value: Any) -> OnOutage:
+    """A word."""
+    try:
+        return OnOutage(value)
+    except ValueError:
+        words = " or ".join(repr(word.value) for word in OnOutage)
+        raise ValueError(f"on_outage is {words}, not {value!r}.") from None
+
+
 def read_key_function(value: Any) -> Callable[..., str] | None:
     """A function or its dotted path."""
     function = import_string(value) if isinstance(value, str) else value
@@ -86,11 +107,19 @@ def read_key_function(value: Any) -> Callable[..., str] | None:
     return function  # type: ignore[no-any-return]  # what it returns is checked at every call
 
 
-DEFAULTS: Mapping[str, Any] = {"CACHE": "default", "TTL": 30, "WAIT": 10, "MAX_HOLD": 300, "KEY_FUNCTION": None}
+DEFAULTS: Mapping[str, Any] = {
+    "CACHE": "default",
+    "TTL": 30,
+    "WAIT": 10,
+    "MAX_HOLD": 300,
+    "ON_OUTAGE": "raise",
+    "KEY_FUNCTION": None,
+}
 READERS: Mapping[str, Callable[[Any], Any]] = {
     "CACHE": read_cache,
     "TTL": read_ttl,
     "WAIT": read_wait,
     "MAX_HOLD": read_max_hold,
+    "ON_OUTAGE": read_on_outage,
     "KEY_FUNCTION": read_key_function,
 }

@@ -32,16 +32,17 @@ class WaitTimeout(LockBusy):
 
 
 class Deadlock(RedisLockError):
-    """Waiting would never end: everybody in a cycle waits for the next. Release what is held, and try again.
+    """Waiting would never end: everybody in a cycle waits for the next. Release what is held, and try again."""
 
-    `edges` are the parts of the cycle: each has a `key` and its `holder`, who waits for the key of the next edge.
-    """
+    edges: Sequence[Any]
+    """The parts of the cycle: each has a `key` and its `holder`, who waits for the key of the next edge."""
 
     def __init__(
         self, message: str, *, key: str | None = None, holder: Holder | None = None, edges: Sequence[Any] = ()
     ) -> None:
         super().__init__(message, key=key, holder=holder)
         self.edges = edges
+        """The parts of the cycle."""
 
 
 class LossReason(StrEnum):
@@ -70,6 +71,7 @@ class LeaseLost(RedisLockError):
     ) -> None:
         super().__init__(message, key=key, holder=holder)
         self.reason = reason
+        """Why it was lost."""
 
 
 class LockNotHeld(RedisLockError):

@@ -16,7 +16,7 @@ from .lease import Lease
 from .many import NamedLocks, read_list, read_many_terms
 from .manyrows import RowLocks, select_many
 from .rows import RowLock, give, select
-from .terms import UNSET, MaybeSeconds, read_terms, refuse_words
+from .terms import UNSET, MaybeOnOutage, MaybeSeconds, read_terms, refuse_words
 
 M = TypeVar("M", bound=Model)
 
@@ -57,6 +57,7 @@ def locked(
     ttl: MaybeSeconds = ...,
     max_hold: MaybeSeconds | None = ...,
     atomic: bool = ...,
+    on_outage: MaybeOnOutage = ...,
     alias: str = ...,
     **lookup: Any,
 ) -> RowLock[M]: ...
@@ -72,6 +73,7 @@ def locked(
     ttl: MaybeSeconds = ...,
     max_hold: MaybeSeconds | None = ...,
     atomic: bool = ...,
+    on_outage: MaybeOnOutage = ...,
     alias: str = ...,
 ) -> RowLock[M]: ...
 
@@ -133,6 +135,7 @@ def locked_many(
     ttl: MaybeSeconds = UNSET,
     max_hold: MaybeSeconds | None = UNSET,
     atomic: bool = True,
+    on_outage: MaybeOnOutage = UNSET,
     alias: str = DEFAULT_ALIAS,
     skip_locked: bool = False,
     limit: int | None = None,
@@ -150,6 +153,7 @@ def locked_many(
         ttl=ttl,
         max_hold=max_hold,
         atomic=atomic,
+        on_outage=on_outage,
         alias=alias,
         skip_locked=skip_locked,
         limit=limit,

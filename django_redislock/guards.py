@@ -12,7 +12,7 @@ from typing import Any, Literal
 from django.utils.asyncio import async_unsafe
 
 from . import signals
-from .exceptions import LockBusy
+from .exceptions import LockBusy, LockNotHeld
 from .handler import locks
 from .holder import Holder
 from .holds import Flow, Hold, current_flow, enter, enter_again
@@ -83,6 +83,8 @@ class Guard(Keeper):
         Redis cannot be asked.
         """
         entry = self._own_entry()
+        if not entry.holds:
+            raise LockNotHeld(f"{self!r} is not held: Redis was away, so the block goes on by version. It ends itself.")
         self._entries.remove(entry)
         (hold,) = entry.holds
         if (hold.count > 1 or not self._defer(entry.holds, since=entry.savepoints)) and hold.leave():

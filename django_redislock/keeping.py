@@ -23,6 +23,7 @@ from .manylock import release_all
 from .stores.base import Answer
 from .terms import UNSET, Terms
 from .transactions import Savepoints, at_end_of_transaction, open_connections
+from .versions import version_field_of
 from .watchdog import watchdog
 
 logger = logging.getLogger("django_redislock")
@@ -126,7 +127,7 @@ class Keeper(ABC):
         except LockNotHeld as error:
             return error
         for hold, answer in zip(ended, answers, strict=True):
-            if answer is not Answer.DONE:
+            if answer is not Answer.DONE and not self._goes_on(hold.lease):
                 return lost or hold.lease.lost()
         return lost
 
@@ -142,9 +143,14 @@ class Keeper(ABC):
         """The first loss, if any lease has ended or its deadline has passed."""
         first: RedisLockError | None = None
         for hold in holds:
-            if hold.lease.state is LeaseState.LOST:
+            if hold.lease.state is LeaseState.LOST and not self._goes_on(hold.lease):
                 first = first or hold.lease.lost()
         return first
+
+    def _goes_on(self, lease: Lease) -> bool:
+        """Whether its task goes on without it: past `max_hold`, where the version of the row decides each save."""
+        model = self._model
+        return lease.reason is LossReason.MAX_HOLD and model is not None and version_field_of(model) is not None
 
     def _announce(self, holds: Sequence[Hold], options: Options) -> None:
         """Have them renewed, and tell who listens that these were acquired. All of them were acquired at once."""
@@ -174,7 +180,8 @@ class Keeper(ABC):
     def hear_of_loss(self, lease: Lease) -> None:
         """As `Handle.hear_of_loss()`."""
         if lease.reason is LossReason.MAX_HOLD:
-            logger.warning("Let go after max_hold: %s, held for %.1f s", lease.key, lease.held_for)
+            end = "goes on, and the version of its row decides" if self._goes_on(lease) else "will end in LeaseLost"
+            logger.warning("Let go after max_hold: %s, held for %.1f s. Its task %s", lease.key, lease.held_for, end)
         self._send(signals.lock_lost, lease=lease, reason=lease.reason)
 
     def _send(self, signal: Signal, **named: Any) -> None:

@@ -10,13 +10,15 @@ from django.db import models
 from .guards import LockInfo
 from .handler import DEFAULT_ALIAS
 from .manyrows import RowLocks, select_many
+from .optimistic import Optimistic
 from .rows import RowLock, select
-from .terms import UNSET, MaybeSeconds
+from .terms import UNSET, MaybeOnOutage, MaybeSeconds
+from .versionquery import VersionQuerySet
 
 M = TypeVar("M", bound=models.Model)
 
 
-class LockQuerySet(models.QuerySet[M]):
+class LockQuerySet(VersionQuerySet[M]):
     """A queryset whose rows can be locked; `LockQuerySet.as_manager()` works too."""
 
     def locked(
@@ -29,6 +31,7 @@ class LockQuerySet(models.QuerySet[M]):
         ttl: MaybeSeconds = UNSET,
         max_hold: MaybeSeconds | None = UNSET,
         atomic: bool = True,
+        on_outage: MaybeOnOutage = UNSET,
         alias: str = DEFAULT_ALIAS,
         **lookup: Any,
     ) -> RowLock[M]:
@@ -42,13 +45,23 @@ class LockQuerySet(models.QuerySet[M]):
         `wait`: seconds or a `timedelta` that acquiring may take; `None`: for ever; `nowait=True`: one try.
         `ttl`: seconds that the server keeps the lease unless it is renewed. `max_hold`: seconds for which it is
         renewed, before it goes to the next in line; `None`: for ever. `atomic=False` opens no transaction. `alias` is
-        one of `REDISLOCK`.
+        one of `REDISLOCK`. `on_outage="optimistic"`: when Redis is away, rows with a `VersionField` are given
+        without lock; their saves are checked by version.
 
         Raises on entering `DoesNotExist`, `LockBusy` (`WaitTimeout` after waiting), `StoreUnavailable`; on
         leaving `LeaseLost`, after a rollback, when the lease has ended. Then nothing stays locked.
         """
         return select(
-            self, pk, wait=wait, nowait=nowait, ttl=ttl, max_hold=max_hold, atomic=atomic, alias=alias, **lookup
+            self,
+            pk,
+            wait=wait,
+            nowait=nowait,
+            ttl=ttl,
+            max_hold=max_hold,
+            atomic=atomic,
+            on_outage=on_outage,
+            alias=alias,
+            **lookup,
         )
 
     def locked_many(
@@ -61,6 +74,7 @@ class LockQuerySet(models.QuerySet[M]):
         ttl: MaybeSeconds = UNSET,
         max_hold: MaybeSeconds | None = UNSET,
         atomic: bool = True,
+        on_outage: MaybeOnOutage = UNSET,
         alias: str = DEFAULT_ALIAS,
         skip_locked: bool = False,
         limit: int | None = None,
@@ -87,11 +101,23 @@ class LockQuerySet(models.QuerySet[M]):
             ttl=ttl,
             max_hold=max_hold,
             atomic=atomic,
+            on_outage=on_outage,
             alias=alias,
             skip_locked=skip_locked,
             limit=limit,
             **unknown,
         )
+
+    def optimistic(self, pk: Any = None, /, **lookup: Any) -> Optimistic[M]:
+        """A fresh row to work on without a lock: `with Account.objects.optimistic(pk) as account:`, or `async with`.
+
+        Asks no Redis and opens no transaction, so the work may take minutes; `account.save()` writes if nobody has
+        changed the row meanwhile, and raises `VersionConflict` otherwise. The row is named as for `locked()`.
+
+        Raises `TypeError` for a model without a `VersionField`; on entering `DoesNotExist`, and
+        `TransactionManagementError` inside a transaction.
+        """
+        return Optimistic(self, pk, lookup)
 
     def lock_info(self, pk: Any, /, *, alias: str = DEFAULT_ALIAS) -> LockInfo | None:
         """Who holds the lock on the row with this primary key, or `None`; whether the row exists is not asked.

@@ -8,12 +8,14 @@ from typing import Any, Generic, TypeVar
 from django.db import connections
 from django.db.models import Model, QuerySet
 
+from .conf import read_on_outage
+from .exceptions import StoreUnavailable
 from .holds import Hold
 from .identity import name_of, shown
 from .keeping import Entry
 from .many import Choice, ManyGuard, read_list, read_many_terms
 from .rowkeeping import RowKeeper, newest_of
-from .terms import Terms
+from .terms import UNSET, MaybeOnOutage, Terms
 from .transactions import ensure_visible_end
 
 M = TypeVar("M", bound=Model)
@@ -29,10 +31,20 @@ class RowLocks(RowKeeper, ManyGuard, Generic[M]):
     for `with` only: there is no `acquire()` by hand.
     """
 
-    __slots__ = ("_atomic", "_pks", "_queryset", "_target")
+    __slots__ = ("_atomic", "_on_outage", "_pks", "_queryset", "_target")
 
-    def __init__(self, queryset: QuerySet[M], pks: list[Any], terms: Terms, choice: Choice, *, atomic: bool) -> None:
+    def __init__(
+        self,
+        queryset: QuerySet[M],
+        pks: list[Any],
+        terms: Terms,
+        choice: Choice,
+        *,
+        atomic: bool,
+        on_outage: MaybeOnOutage,
+    ) -> None:
         super().__init__(terms, choice)
+        self._on_outage = on_outage if on_outage is UNSET else read_on_outage(on_outage)
         queryset = queryset.all()
         queryset._for_write = True  # type: ignore[attr-defined]  # as select_for_update() does
         self._target = queryset.db
@@ -54,11 +66,15 @@ class RowLocks(RowKeeper, ManyGuard, Generic[M]):
     def __enter__(self) -> list[M]:
         ensure_visible_end(connections[self._using])
         asked = list(self._asked())
-        entry, holds = self._enter([name for name, _ in asked])
+        entry, holds = self._enter_all(asked)
         try:
             self._ensure_all_held(entry)
             newest = self._begin(entry)
-            locked = {name: (pk, hold) for (name, pk), hold in zip(asked, holds, strict=True) if hold is not None}
+            locked = {
+                name: (pk, hold)
+                for (name, pk), hold in zip(asked, holds, strict=True)
+                if hold is not None or not self._choice.skips_locked
+            }
             rows = self._read([pk for pk, _ in locked.values()], newest=newest)
             missing = [name for name in locked if name not in rows]
             if missing and not self._choice.skips_locked:
@@ -68,6 +84,15 @@ class RowLocks(RowKeeper, ManyGuard, Generic[M]):
             self._undo(entry, error)
             raise
         return [rows[name] for name, _ in asked if name in locked and name in rows]
+
+    def _enter_all(self, asked: Sequence[tuple[str, Any]]) -> tuple[Entry, Sequence[Hold | None]]:
+        """A hold for each row; none for what is somebody's, and none at all where the block goes on by version."""
+        try:
+            return self._enter([name for name, _ in asked])
+        except StoreUnavailable as away:
+            if self._choice.skips_locked:
+                raise  # which are free, only Redis knows
+            return self._enter_by_version(away), [None] * len(asked)
 
     def _asked(self) -> Iterator[tuple[str, Any]]:
         """What is asked for: the name of each lock with its primary key. Raises `DoesNotExist`."""
@@ -102,7 +127,7 @@ class RowLocks(RowKeeper, ManyGuard, Generic[M]):
         error: Exception = self._model.DoesNotExist(message)  # type: ignore[attr-defined]  # each model has its own
         return error
 
-    def _keep(self, entry: Entry, holds: Sequence[Hold]) -> None:
+    def _keep(self, entry: Entry, holds: Sequence[Hold | None]) -> None:
         """Give back at once what turned out to have no row."""
         kept = set(map(id, holds))
         rest = [hold for hold in entry.holds if id(hold) not in kept]
@@ -111,11 +136,21 @@ class RowLocks(RowKeeper, ManyGuard, Generic[M]):
             self._let_go(rest)
 
 
-def select_many(queryset: QuerySet[M], pks: Iterable[Any], /, *, atomic: bool = True, **named: Any) -> RowLocks[M]:
+def select_many(
+    queryset: QuerySet[M],
+    pks: Iterable[Any],
+    /,
+    *,
+    atomic: bool = True,
+    on_outage: MaybeOnOutage = UNSET,
+    **named: Any,
+) -> RowLocks[M]:
     """The locks on the rows of a queryset that primary keys name; checks all that it is given."""
     call = "locked_many()"
     terms, choice = read_many_terms(call, **named)
     pks = read_list(call, pks, of="primary keys")
+    if choice.skips_locked and on_outage is not UNSET:
+        raise TypeError("skip_locked=True takes what is free, which only Redis knows: it goes without on_outage=.")
     for pk in pks:
         if isinstance(pk, Model):
             raise TypeError(f"{call} takes primary keys: pass {pk!r}.pk, not the instance.")
@@ -125,4 +160,4 @@ def select_many(queryset: QuerySet[M], pks: Iterable[Any], /, *, atomic: bool = 
         raise TypeError(f"{call} gives model instances: it does not go with values() or values_list().")
     if queryset.query.is_sliced:
         raise TypeError(f"{call} does not go with a slice of a queryset: pass a slice of the primary keys.")
-    return RowLocks(queryset, pks, terms, choice, atomic=atomic)
+    return RowLocks(queryset, pks, terms, choice, atomic=atomic, on_outage=on_outage)

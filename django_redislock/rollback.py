@@ -56,10 +56,10 @@ def set_version(instance: Model, field: VersionField, version: int | None, using
 
 def undo_at_rollback(instance: Model, field: VersionField, before: int | None, using: str) -> None:
     """Let the instance have this version again when the open transaction or savepoint is rolled back."""
-    at_rollback(connections[using], partial(_undo, weakref.ref(instance), field.attname, before))
+    at_rollback(connections[using], partial(undo, weakref.ref(instance), field.attname, before))
 
 
-def _undo(reference: weakref.ref[Model], attname: str, before: int | None) -> None:
+def undo(reference: weakref.ref[Model], attname: str, before: int | None) -> None:
     """Go back to a version. Several undone at once come in any order: the lowest is that of before all."""
     instance = reference()
     now = instance.__dict__.get(attname) if instance is not None else None

@@ -5,16 +5,21 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from types import TracebackType
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model, QuerySet
 from django.db.transaction import Atomic
 
-from .exceptions import RedisLockError
+from . import signals
+from .conf import OnOutage
+from .exceptions import RedisLockError, StoreUnavailable
+from .handler import locks
 from .keeping import Entry, Keeper, tell
+from .terms import UNSET, Unset
 from .transactions import pins_snapshot, savepoints_of, users_blocks
+from .versions import version_field_of
 
 logger = logging.getLogger("django_redislock")
 
@@ -27,6 +32,7 @@ class RowKeeper(Keeper):
     __slots__ = ()
 
     _atomic: bool
+    _on_outage: OnOutage | Literal[Unset.UNSET]
 
     @property
     @abstractmethod
@@ -36,6 +42,17 @@ class RowKeeper(Keeper):
     def _transactions(self) -> list[BaseDatabaseWrapper]:
         connection = connections[self._using]
         return [connection] if users_blocks(connection) else []
+
+    def _enter_by_version(self, away: StoreUnavailable) -> Entry:
+        """Go on without locks: the rows' versions decide what is saved. Raises `away` where that is not wanted."""
+        on_outage = locks[self._terms.alias].options.on_outage if self._on_outage is UNSET else self._on_outage
+        if on_outage is not OnOutage.OPTIMISTIC or self._model is None or version_field_of(self._model) is None:
+            raise away
+        logger.warning("Without lock and by version alone: %r. %s", self, away)
+        self._send(signals.store_unavailable, error=away)
+        entry = Entry([])
+        self._entries.append(entry)
+        return entry
 
     def _begin(self, entry: Entry) -> bool:
         """Open the transaction; says whether only a locking read is sure to read what is newest."""

@@ -9,12 +9,14 @@ from uuid import UUID
 from django.db import connections, router
 from django.db.models import Model, QuerySet
 
+from .conf import read_on_outage
+from .exceptions import StoreUnavailable
 from .guards import Guard
 from .handler import DEFAULT_ALIAS
 from .identity import name_of
 from .lease import Lease
 from .rowkeeping import RowKeeper, newest_of
-from .terms import OTHER_WORDS, UNSET, MaybeSeconds, Terms, read_terms, refuse_words
+from .terms import OTHER_WORDS, UNSET, MaybeOnOutage, MaybeSeconds, Terms, read_terms, refuse_words
 from .transactions import ensure_visible_end
 
 M = TypeVar("M", bound=Model)
@@ -127,12 +129,13 @@ class Given(Generic[M]):
 class RowLock(RowKeeper, Guard, Generic[M]):
     """The lock on one row. `with` gives the row, read after the lock was acquired."""
 
-    __slots__ = ("_atomic", "_source")
+    __slots__ = ("_atomic", "_on_outage", "_source")
 
-    def __init__(self, source: Source[M], terms: Terms, *, atomic: bool) -> None:
+    def __init__(self, source: Source[M], terms: Terms, *, atomic: bool, on_outage: MaybeOnOutage) -> None:
         super().__init__(terms)
         self._source = source
         self._atomic = atomic
+        self._on_outage = on_outage if on_outage is UNSET else read_on_outage(on_outage)
 
     def __repr__(self) -> str:
         return f"<RowLock {self._source}>"
@@ -149,7 +152,7 @@ class RowLock(RowKeeper, Guard, Generic[M]):
         return self._source.using
 
     def acquire(self, *, wait: MaybeSeconds | None = UNSET) -> Lease:
-        """Take the lock and give the lease; opens no transaction and reads no row.
+        """Take the lock and give the lease, or raise, whatever `on_outage` says; opens no transaction and reads no row.
 
         Raises `LockBusy`, `WaitTimeout` or `StoreUnavailable`, `DoesNotExist` for what cannot be a primary key, and
         `TransactionManagementError` where autocommit was switched off by hand.
@@ -163,7 +166,10 @@ class RowLock(RowKeeper, Guard, Generic[M]):
         while True:
             name = name_of(self._source.model, pk)
             select = cache(partial(self._source.select, pk))
-            entry = self._enter(name, meanwhile=select)
+            try:
+                entry = self._enter(name, meanwhile=select)
+            except StoreUnavailable as away:
+                entry = self._enter_by_version(away)
             try:
                 newest = self._begin(entry)
                 row = self._source.read(select(), newest=newest)
@@ -187,6 +193,7 @@ def select(
     ttl: MaybeSeconds = UNSET,
     max_hold: MaybeSeconds | None = UNSET,
     atomic: bool = True,
+    on_outage: MaybeOnOutage = UNSET,
     alias: str = DEFAULT_ALIAS,
     **lookup: Any,
 ) -> RowLock[M]:
@@ -196,7 +203,7 @@ def select(
         fields = {field.name for field in queryset.model._meta.get_fields()}
         refuse_words(sorted(other_words - fields), call="locked()")
     terms = read_terms(wait=wait, nowait=nowait, ttl=ttl, max_hold=max_hold, alias=alias)
-    return RowLock(Selected(queryset, pk, lookup), terms, atomic=atomic)
+    return RowLock(Selected(queryset, pk, lookup), terms, atomic=atomic, on_outage=on_outage)
 
 
 def give(
@@ -209,6 +216,7 @@ def give(
     ttl: MaybeSeconds = UNSET,
     max_hold: MaybeSeconds | None = UNSET,
     atomic: bool = True,
+    on_outage: MaybeOnOutage = UNSET,
     alias: str = DEFAULT_ALIAS,
     **unknown: Any,
 ) -> RowLock[M]:
@@ -217,4 +225,4 @@ def give(
     if pk is not None:
         raise TypeError(f"locked(instance) locks the row of that instance: it takes no other primary key ({pk!r}).")
     terms = read_terms(wait=wait, nowait=nowait, ttl=ttl, max_hold=max_hold, alias=alias)
-    return RowLock(Given(instance), terms, atomic=atomic)
+    return RowLock(Given(instance), terms, atomic=atomic, on_outage=on_outage)

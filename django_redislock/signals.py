@@ -24,3 +24,7 @@ lock_contended = Signal()
 
 version_conflict = Signal()
 """A save or a deletion was refused because the row is not what was read. Arguments: `error`, the `VersionConflict`."""
+
+store_unavailable = Signal()
+"""Redis was away when locks on rows were acquired, and the block goes on without them, by the rows' versions alone.
+Arguments: `error`, the `StoreUnavailable` that is not raised."""

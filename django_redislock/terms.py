@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Final, Literal, NamedTuple
 
+from .conf import OnOutage
 from .handler import DEFAULT_ALIAS
 from .seconds import Seconds, read_max_hold, read_ttl, read_wait
 
@@ -18,6 +19,7 @@ class Unset(Enum):
 
 UNSET: Final = Unset.UNSET
 MaybeSeconds = Seconds | Literal[Unset.UNSET]
+MaybeOnOutage = OnOutage | Literal["raise", "optimistic", Unset.UNSET]
 
 OTHER_WORDS = {
     "timeout": "ttl= (how long the server keeps the lock) or wait= (how long to wait for it)",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import socketserver
 import threading
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import Enum
 from io import BufferedIOBase
@@ -31,6 +32,46 @@ class Fault(Enum):
     HANG = "no answer ever comes, nor is anything read that follows on the connection"
 
 
+OOM = b"-OOM command not allowed when used memory > 'maxmemory'.\r\n"
+LOADING = b"-LOADING Redis is loading the dataset in memory\r\n"
+
+ODDS: Mapping[Fault | bytes, int] = {
+    Fault.NONE: 80,
+    Fault.SLOW: 4,
+    Fault.LOSE_QUESTION: 4,
+    Fault.LOSE_REPLY: 4,
+    Fault.SWALLOW: 1,
+    Fault.LATE: 1,
+    Fault.HANG: 1,
+    OOM: 3,
+    LOADING: 2,
+}
+"""How often each comes in bad weather, in a hundred."""
+
+
+class Weather:
+    """Faults at random, and how many of each there were."""
+
+    def __init__(self, odds: Mapping[Fault | bytes, int], *, seed: int = 0) -> None:
+        self.counts: Counter[Fault | bytes] = Counter()
+        self._odds = odds
+        self._random = random.Random(seed)
+
+    def next(self) -> Fault | bytes:
+        """What happens to the next command."""
+        (fault,) = self._random.choices(list(self._odds), list(self._odds.values()))
+        self.counts[fault] += 1
+        return fault
+
+    @property
+    def faults(self) -> int:
+        """How many there were."""
+        return self.counts.total() - self.counts[Fault.NONE]
+
+
+FAIR = Weather({Fault.NONE: 1})
+
+
 class Proxy(socketserver.ThreadingTCPServer):
     """Passes commands on one by one, but for those that `faults` are in store for."""
 
@@ -40,7 +81,9 @@ class Proxy(socketserver.ThreadingTCPServer):
         super().__init__((LOOPBACK, 0), _Relay)
         self.server = server
         self.faults: deque[Fault | bytes] = deque()
-        """What happens to the next commands that count; the rest is answered."""
+        """What happens to the next commands that count."""
+        self.weather = FAIR
+        """What happens to those after them."""
         self.messages: deque[Fault] = deque()
         """What happens to the next messages that are published; the rest is passed on."""
         self.counted = SCRIPT_CALLS
@@ -89,7 +132,7 @@ class Proxy(socketserver.ThreadingTCPServer):
             return Fault.NONE
         with self._mutex:
             self.seen.append(name)
-            return self.faults.popleft() if self.faults else Fault.NONE
+            return self.faults.popleft() if self.faults else self.weather.next()
 
     def process_request_thread(self, request: socket.socket, client_address: tuple[str, int]) -> None:  # type: ignore[override]  # the stubs know datagrams, too
         """Remember the connection for as long as it is served."""
@@ -109,9 +152,9 @@ class _Relay(socketserver.StreamRequestHandler):
         if self.server.is_away:
             return
         with (
+            suppress(OSError),
             socket.create_connection(self.server.server) as server,
             server.makefile("rb") as replies,
-            suppress(OSError),
         ):
             late = b""
             while command := read_message(self.rfile):

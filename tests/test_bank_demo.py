@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from decimal import Decimal
 from io import StringIO
@@ -31,17 +32,32 @@ from testproject.bank.models import Account, Transfer
 from testproject.bank.transfers import Order
 from testproject.redis.servers import reachable
 from tests.conftest import DB_ALIASES
+from tests.faults import ODDS, Proxy, Weather, proxy_to
+from tests.flows import until
+from tests.servers import Redis
 
 MANAGE = Path(__file__).parent.parent / "testproject" / "manage.py"
 ORDERS = 240
+FEW = 60
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[str]:
     """Everybody pays the shop; every tenth order is sent again, one line is no order."""
+    return files_in(tmp_path, orders=ORDERS)
+
+
+@pytest.fixture
+def few(tmp_path: Path) -> list[str]:
+    """The same with fewer orders."""
+    return files_in(tmp_path, orders=FEW)
+
+
+def files_in(tmp_path: Path, *, orders: int) -> list[str]:
+    """The files, and the arguments that name them."""
     (tmp_path / "accounts.csv").write_text("number,owner,opening\nS,Shop,0\nA,Home,500\nB,Home,500\nC,Home,20\n")
-    orders = [f"{n - n % 10 // 9},{'ABC'[n % 3]},S,{1 + n % 7}.00,purchase" for n in range(ORDERS)]
-    (tmp_path / "orders.csv").write_text("\n".join(["key,source,target,amount,purpose", "a fault", *orders]))
+    lines = [f"{n - n % 10 // 9},{'ABC'[n % 3]},S,{1 + n % 7}.00,purchase" for n in range(orders)]
+    (tmp_path / "orders.csv").write_text("\n".join(["key,source,target,amount,purpose", "a fault", *lines]))
     return ["--file", str(tmp_path / "orders.csv"), "--accounts", str(tmp_path / "accounts.csv")]
 
 
@@ -100,6 +116,62 @@ def test_workers_that_are_killed_lose_nothing(files, environ, db_alias):
     assert row(output, "balances") == ["right"]
     assert Transfer.objects.using(db_alias).count() == ORDERS - 24
     assert sum(account.balance for account in Account.objects.using(db_alias)) == 1020
+
+
+servers = pytest.mark.parametrize("db_alias", ["postgres", "mariadb"], indirect=True)
+
+
+def through(proxy: Proxy, environ: dict[str, str]) -> dict[str, str]:
+    """Locks are asked for through it, by clients that are in a hurry."""
+    url = f"redis://{proxy.address}/0?socket_timeout=0.3&socket_connect_timeout=0.3"
+    return environ | {"REDIS_URL": url}
+
+
+@pytest.mark.django_db(transaction=True)
+@servers
+def test_faults_on_the_way_to_redis_lose_nothing(few, environ, db_alias):
+    arguments = [*few, "--workers", "4", "--modes", "locked", "--ttl", "1"]
+    with proxy_to(environ["REDIS_URL"]) as proxy:
+        proxy.weather = Weather(ODDS)
+        code, output, _ = demo(*arguments, environ=through(proxy, environ) | {"DATABASE_URL": url_of(db_alias)})
+    assert code == 0
+    assert proxy.weather.faults > 10
+    assert int(row(output, "attempts repeated")[0]) > 0
+    assert row(output, "balances") == ["right"]
+
+
+class Keeping(Redis):
+    """A server that keeps what it was told, through any crash."""
+
+    def command(self) -> list[str]:
+        """The server's command line."""
+        return [*super().command(), "--appendonly", "yes", "--appendfsync", "always"]
+
+
+@pytest.mark.django_db(transaction=True)
+@servers
+def test_a_server_that_crashes_and_keeps_its_data_loses_nothing(few, environ, db_alias, tmp_path):
+    server = Keeping(tmp_path / "redis")
+    with ExitStack() as stack:
+        environ |= {"REDIS_URL": server.start(), "DATABASE_URL": url_of(db_alias)}
+        stack.callback(server.kill)
+        proxy = stack.enter_context(proxy_to(server.url))
+        running = stack.enter_context(
+            started(*few, "--workers", "4", "--modes", "locked", "--ttl", "1", environ=through(proxy, environ))
+        )
+        until(lambda: len(proxy.seen) > FEW)
+        server.kill()
+        server.start_again()
+        output, _ = running.communicate(timeout=55)
+    assert running.returncode == 0
+    assert int(row(output, "attempts repeated")[0]) > 0
+    assert row(output, "balances") == ["right"]
+
+
+def started(*arguments: str, environ: dict[str, str]) -> subprocess.Popen[str]:
+    """`manage.py demo`, which is running."""
+    command = [sys.executable, str(MANAGE), "demo", *arguments]
+    return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture

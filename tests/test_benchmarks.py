@@ -202,6 +202,14 @@ def test_many_takes_several_with_two_round_trips(real_redis, tmp_path):
     assert {name: row["round_trips"] for name, row in report["rows"].items()} == trips
 
 
+def test_faults_lose_no_money(real_redis, tmp_path):
+    orders = [f"{number},1014-22,1007-11,{1 + number % 3}.00,rent" for number in range(20)]
+    (tmp_path / "few.csv").write_text("\n".join(["key,source,target,amount,purpose", *orders]))
+    report = run_benchmark("faults", "--workers", "2", "--file", str(tmp_path / "few.csv"), to=tmp_path / "faults.json")
+    assert all(target["met"] for target in report["targets"])
+    assert all(row["faults"] > 0 for row in report["rows"].values())
+
+
 def test_what_fails_in_a_process_fails_the_benchmark():
     with crowd(1) as people, pytest.raises(RuntimeError, match="KeyError: 'nobody'"):
         people.get_ready([Task(rival="nobody", key="any", threads=2)])

@@ -11,7 +11,7 @@ from types import MappingProxyType
 import pytest
 
 from django_redislock import InvalidLockSettings, lock
-from django_redislock.conf import DEFAULTS, READERS, Options, faults_of, read_options
+from django_redislock.conf import DEFAULTS, READERS, OnOutage, Options, faults_of, read_options
 from django_redislock.seconds import LONGEST_TTL, SHORTEST_TTL, read_ttl, read_wait
 
 NO_NUMBERS = ["30", "", True, False, [], {}, object(), Decimal(3), 1 + 2j]
@@ -22,14 +22,16 @@ FUNCTION = posixpath.join
 
 
 def test_an_empty_entry_takes_every_default():
-    assert read_options("default", {}) == Options(cache="default", ttl=30, wait=10, max_hold=300, key_function=None)
+    assert read_options("default", {}) == Options(
+        cache="default", ttl=30, wait=10, max_hold=300, on_outage=OnOutage.RAISE, key_function=None
+    )
 
 
 @pytest.mark.parametrize("kind", [dict, MappingProxyType])
 def test_every_option_is_read(kind):
     entry = kind({"CACHE": "locks", "TTL": timedelta(minutes=1), "WAIT": None, "MAX_HOLD": 90, "KEY_FUNCTION": PATH})
-    assert read_options("default", entry) == Options(
-        cache="locks", ttl=60, wait=None, max_hold=90, key_function=FUNCTION
+    assert read_options("default", entry | {"ON_OUTAGE": "optimistic"}) == Options(
+        cache="locks", ttl=60, wait=None, max_hold=90, on_outage=OnOutage.OPTIMISTIC, key_function=FUNCTION
     )
 
 
@@ -48,7 +50,7 @@ def test_a_key_function_is_a_function_or_its_path(function):
         (None, r"REDISLOCK\['odd'\] must be a dict, not NoneType"),
         ("default", r"REDISLOCK\['odd'\] must be a dict, not str"),
         (["CACHE"], r"REDISLOCK\['odd'\] must be a dict, not list"),
-        ({"TIMEOUT": 30}, "no option 'TIMEOUT'; there are CACHE, TTL, WAIT, MAX_HOLD, KEY_FUNCTION"),
+        ({"TIMEOUT": 30}, "no option 'TIMEOUT'; there are CACHE, TTL, WAIT, MAX_HOLD, ON_OUTAGE, KEY_FUNCTION"),
         ({"ttl": 30}, "no option 'ttl'"),
         ({5: 30}, "no option 5"),
         *(({"CACHE": value}, r"\['CACHE'\]: a cache alias is expected") for value in (None, "", 5, b"a", ["default"])),
@@ -57,6 +59,7 @@ def test_a_key_function_is_a_function_or_its_path(function):
         ({"TTL": 0}, r"\['TTL'\]: ttl must be between 0\.01 and 1e\+12 seconds, not 0"),
         ({"TTL": None}, r"\['TTL'\]: ttl is a number of seconds"),
         *(({"MAX_HOLD": value}, r"\['MAX_HOLD'\]: seconds are a number or a timedelta") for value in NO_NUMBERS),
+        ({"ON_OUTAGE": "hope"}, r"\['ON_OUTAGE'\]: on_outage is 'raise' or 'optimistic', not 'hope'"),
         ({"MAX_HOLD": 0}, r"\['MAX_HOLD'\]: max_hold must be more than 0 seconds, or None for ever, not 0"),
         ({"WAIT": -1}, r"\['WAIT'\]: wait must be 0 or more seconds, or None for ever, not -1"),
         ({"KEY_FUNCTION": 5}, r"\['KEY_FUNCTION'\]: a function or its dotted path is expected, not 5"),

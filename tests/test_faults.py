@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,13 +20,14 @@ from django_redislock.keys import bucket_of
 from django_redislock.lease import Lease, LeaseState
 from django_redislock.many import NamedLocks
 from django_redislock.stores.base import Answer, Renewal
+from django_redislock.stores.debts import Debts
 from django_redislock.stores.many import ACQUIRE_MANY, LEAVE_MANY, RELEASE_MANY, RENEW_MANY
 from django_redislock.stores.verbs import ACQUIRE, FORCE, INSPECT, LEAVE, RELEASE, RENEW
-from tests.faults import Fault, Proxy, proxy_to
-from tests.flows import client_of, elsewhere, until
+from tests.faults import LOADING, OOM, Fault, Proxy, proxy_to
+from tests.flows import client_of, elsewhere, hearers_of, until
 from tests.settings import cache
 
-PATIENCE = 0.3
+PATIENCE = 0.2
 """Seconds that the client waits for an answer."""
 TRIES = 2
 """So often a question is asked at most, when connections break; one more may take it back."""
@@ -33,9 +35,6 @@ TRIES = 2
 SCRIPTS = (ACQUIRE, RELEASE, LEAVE, RENEW, INSPECT, FORCE, ACQUIRE_MANY, RELEASE_MANY, LEAVE_MANY, RENEW_MANY)
 
 Faults = list[Fault | bytes]
-
-OOM = b"-OOM command not allowed when used memory > 'maxmemory'.\r\n"
-LOADING = b"-LOADING Redis is loading the dataset in memory\r\n"
 
 MENDED: dict[str, Faults] = {
     "slow": [Fault.SLOW],
@@ -198,7 +197,7 @@ class TestWait:
         with theirs(ttl=1):
             proxy.messages.append(fault)
             place = self.stand_in_line(proxy, [], thread)
-            until(lambda: waiters() == 1)
+            until(lambda: waiters() == hearers_of("a") == 1)
         assert place.result() == "served"
         assert not proxy.messages
 
@@ -286,6 +285,94 @@ class TestRelease:
     def assert_free_if_heard(self, faults: Faults) -> None:
         """It is free as soon as the server has heard of it in any form; else when the ttl is over."""
         until(lambda: is_free() or faults == [Fault.HANG])
+
+
+class TestDebts:
+    """What could not be given back is given back before the next question to the server, whatever that is."""
+
+    @pytest.mark.parametrize(
+        "ask", [lambda: lock("b").info(), lambda: elsewhere(lock("d", wait=1).acquire)], ids=["look", "take"]
+    )
+    def test_a_release_is_made_up_for(self, proxy, ask):
+        with lock("a"):
+            proxy.faults.append(Fault.HANG)
+        assert not is_free()
+        ask()
+        assert is_free()
+
+    def test_so_is_an_acquisition(self, proxy):
+        proxy.faults.extend([Fault.LOSE_REPLY, Fault.HANG])
+        fails(lock("a", nowait=True).acquire, TimeoutError)
+        assert not is_free()
+        assert lock("b").info() is None
+        assert is_free()
+
+    def test_as_soon_as_the_server_answers(self, proxy):
+        with lock_many(SEVERAL):
+            proxy.vanish()
+        fails(lock("a").info, ConnectionError)
+        assert None not in map(owner, SEVERAL)
+        proxy.is_away = False
+        assert lock("d").info() is None
+        assert is_free(*SEVERAL)
+
+    def test_who_has_it_by_then_keeps_it(self, proxy):
+        with lock("a", ttl=0.2):
+            proxy.faults.append(Fault.HANG)
+        until(is_free)
+        with theirs() as lease:
+            assert lock("b").info() is None
+            assert owner() == lease.fence
+
+    def test_one_that_the_server_refuses_is_forgotten(self, proxy, caplog):
+        with lock("a"):
+            proxy.faults.append(Fault.HANG)
+        proxy.script = LEAVE
+        proxy.faults.append(OOM)
+        with caplog.at_level(logging.DEBUG):
+            assert lock("b").info() is None
+        assert "Refused, so what may be taken ends with its ttl: command not allowed" in caplog.text
+        assert not is_free()
+        assert len(proxy.seen) == 3  # acquire, release, leave
+
+    def test_it_closes_no_cycle(self, proxy, thread):
+        """We have left "a" as far as we know; another one waits for it who holds what we want."""
+        with lock("a"):
+            proxy.faults.append(Fault.HANG)
+
+        def hold_and_wait() -> str:
+            with theirs("b"), theirs("a", wait=20):
+                return "served"
+
+        place = thread.submit(hold_and_wait)
+        until(lambda: waiters() == 1)
+        with lock("b", wait=20):
+            assert place.result() == "served"
+
+    def test_a_child_of_fork_forgets_its_parents(self):
+        debts: Any = Debts()
+        sent: list[str] = []
+        debts.add("its")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: -1)
+            debts.pay(sent.append)
+        assert (sent, len(debts)) == ([], 0)
+
+    def test_what_fails_stays_owed(self):
+        debts: Any = Debts()
+        sent: list[int] = []
+        for number in range(3):
+            debts.add(number)
+        with pytest.raises(ZeroDivisionError):
+            debts.pay(lambda number: sent.append(number // (number - 1)))
+        debts.pay(sent.append)
+        assert sent == [0, 1, 2]
+
+    def test_there_are_not_too_many(self):
+        debts: Any = Debts()
+        for number in range(2_000):
+            debts.add(number)
+        assert len(debts) == 1_000
 
 
 class TestExtend:

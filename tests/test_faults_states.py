@@ -24,7 +24,7 @@ from tests.flows import is_free, until
 from tests.servers import Missing, Redis
 from tests.settings import cache
 
-PATIENCE = 0.3
+PATIENCE = 0.2
 """Seconds that the client waits for a connection, and for an answer."""
 PASSWORD = "hunter2"
 
@@ -270,7 +270,7 @@ def test_every_question_is_told_and_over_when_that_is_over(server, name):
 @every_state
 def test_a_block_in_which_it_begins_ends_as_it_would_have(server, name):
     meanwhile = ExitStack()
-    with pytest.raises(ZeroDivisionError), lock("a", ttl=1):
+    with pytest.raises(ZeroDivisionError), lock("a", ttl=0.3):
         meanwhile.enter_context(STATES[name][0](server))
         raise ZeroDivisionError
     meanwhile.close()

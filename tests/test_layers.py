@@ -22,6 +22,7 @@ LAYERS = {
     "stores": {
         "stores",
         "stores.base",
+        "stores.debts",
         "stores.discretion",
         "stores.inquiry",
         "stores.listing",
@@ -48,6 +49,8 @@ LAYERS = {
         "manyrows",
         "naming",
         "overview",
+        "optimistic",
+        "retry",
         "rollback",
         "rowkeeping",
         "rows",
@@ -55,6 +58,7 @@ LAYERS = {
         "terms",
         "transactions",
         "versionedmodel",
+        "versionquery",
         "versions",
         "waitgraph",
     },
@@ -110,7 +114,7 @@ THIRD_PARTIES = {
     "values": set[str](),
     "stores": {"redis"},
     "semantics": set[str](),
-    "facade": {"django", "django_redis", "redis"},
+    "facade": {"asgiref", "django", "django_redis", "redis"},
     "edge": {"django", "django_redis"},
 }
 

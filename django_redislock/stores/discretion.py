@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 E = TypeVar("E", bound=BaseException)
@@ -12,6 +12,12 @@ HIDDEN = "***"
 
 ECHO = re.compile(r",? with args beginning with: .*", re.DOTALL)
 """What a server adds that does not know a command, `HELLO` with the password for one."""
+
+
+def secrets_in(options: Mapping[str, Any]) -> list[str]:
+    """What a client with these options knows and must not tell."""
+    given = (options.get("password"), getattr(options.get("credential_provider"), "password", None))
+    return [secret for secret in given if isinstance(secret, str) and secret]
 
 
 def hush(error: E, secrets: Iterable[str]) -> E:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..exceptions import StoreUnavailable
 from .base import Held, Refusal
-from .discretion import hush
+from .discretion import hush, secrets_in
 from .listing import Listed, list_held
-from .redis import FAULTS, Connections, secrets_of
+from .redis import FAULTS, Connections
 from .verbs import Call, Verbs
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Inquiry:
             raise self._unavailable(error, about) from error
 
     def _unavailable(self, error: Exception, about: str) -> StoreUnavailable:
-        kind, told = type(error).__name__, hush(error, secrets_of(self._connect().connection_pool))
+        kind, told = type(error).__name__, hush(error, secrets_in(self.settings()))
         return StoreUnavailable(
             f"Redis could not be asked about {about} ({kind}: {told}). "
             f"Check the server and the cache alias {self._scope!r}."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import scripts
 from .base import Answer, Blocked, Edge, Renewal, TakenMany, Way
-from .verbs import RELEASE_NOTE_MS, Call, names_of, read_edges, read_held, read_nothing, root_of, text, to_ms
+from .verbs import RELEASE_NOTE_MS, Call, Settle, names_of, read_edges, read_held, read_nothing, root_of, text, to_ms
 
 if TYPE_CHECKING:
     from ..keys import Key
@@ -52,19 +52,20 @@ class ManyVerbs:
         """Take the keys, or learn who holds which."""
         args = (token, NO_NAME, self._root, to_ms(ttl), holder, channel, way.value, limit)
         read = partial(read_acquire_many, keys)
-        return Call(ACQUIRE_MANY, self._locks(keys), args, read, lambda: self.leave(keys, token=token))
+        settle: Settle = lambda asked: self.leave(keys, token=token) if asked or way is Way.LINE else None
+        return Call(ACQUIRE_MANY, self._locks(keys), args, read, settle)
 
     def leave(self, keys: Sequence[Key], *, token: str) -> Call[None]:
         """Stop waiting."""
         args = (token, NO_NAME, self._root)
-        return Call(LEAVE_MANY, self._locks(keys), args, read_nothing, lambda: self.leave(keys, token=token))
+        return Call(LEAVE_MANY, self._locks(keys), args, read_nothing, lambda asked: self.leave(keys, token=token))
 
     def release(self, keys: Sequence[Key], *, token: str) -> Call[list[Answer]]:
         """Give the keys back."""
         names = "\n".join(key.name for key in keys)
         note = f"{names_of(self._prefix, keys[0].name).bucket}:released:{token}:{zlib.crc32(names.encode())}"
         args = (token, NO_NAME, self._root, RELEASE_NOTE_MS)
-        settle = lambda: self.leave(keys, token=token)
+        settle: Settle = lambda asked: self.leave(keys, token=token)
         return Call(RELEASE_MANY, (*self._locks(keys), note), args, read_answers, settle)
 
     def renew(self, renewals: Sequence[Renewal]) -> Batch:

@@ -10,10 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
-from redis.exceptions import ConnectionError, NoPermissionError, NoScriptError, RedisError, TimeoutError
+from redis.exceptions import ConnectionError, NoPermissionError, NoScriptError, RedisError, ResponseError, TimeoutError
 
 from ..exceptions import StoreUnavailable
-from .discretion import hush
+from .debts import Debts
+from .discretion import hush, secrets_in
 from .many import Batch, ManyVerbs
 from .verbs import Call, Question, Verbs, root_of, text
 from .wakeups import Interrupted, Refused, Wakeups
@@ -24,9 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("django_redislock")
 
-FAULTS = (RedisError, OSError)
-"""What the client raises when the server cannot be asked, or refuses."""
-
+FAULTS = (RedisError, OSError)  # when the server cannot be asked, or refuses
 T = TypeVar("T")
 Evaluate = Callable[[Any, Any, Any], Any]
 
@@ -34,9 +33,8 @@ Evaluate = Callable[[Any, Any, Any], Any]
 class Connections:
     """Connections for locks alone, to the server and with the settings of a pool, and as many as are used at once.
 
-    The pool's own may be used up by the cache, or closed at the end of somebody's request (`CLOSE_CONNECTION`),
-    when a lock has to be released. A connection that the server closed in the meantime is opened again when it is
-    used: every verb may be sent twice.
+    The pool's own may be used up by the cache, or closed at the end of somebody's request (`CLOSE_CONNECTION`), when a
+    lock has to be released. One that the server has closed is opened again when used: every verb may be sent twice.
     """
 
     def __init__(self, pool: redis.ConnectionPool) -> None:
@@ -73,6 +71,8 @@ class RedisStore:
         self.scope = scope
         self._connect = connect
         self._connections: Connections | None = None
+        self._debts = Debts()
+        self._secrets: list[str] = []
         self._verbs = Verbs(prefix)
         self._many = ManyVerbs(prefix)
         self._wakeups = Wakeups(self._subscribe, prefix=root_of(prefix))
@@ -151,46 +151,47 @@ class RedisStore:
         except (RedisError, OSError) as error:
             about = f"{key} and {len(others)} more" if others else key
             raise StoreUnavailable(
-                f"Redis could not be asked about {about} ({type(error).__name__}: {self._hush(error)}), "
+                f"Redis could not be asked about {about} ({type(error).__name__}: {hush(error, self._secrets)}), "
                 f"so nobody knows who holds it. Check the server and the cache alias {self.scope!r}.",
                 key=key.name,
             ) from error
 
     def _open(self) -> Connections:
-        self._connections = Connections(self._connect().connection_pool)
+        pool = self._connect().connection_pool
+        self._secrets = secrets_in(pool.connection_kwargs)
+        self._connections = Connections(pool)
         return self._connections
 
     def _subscribe(self, channel: str) -> PoolSubscription:
         return PoolSubscription((self._connections or self._open()).pool, channel)
-
-    def _hush(self, error: BaseException) -> BaseException:
-        """The client's error without the password."""
-        return hush(error, secrets_of(self._connections.pool) if self._connections is not None else ())
 
     def _send(
         self, call: Question[Any], meanwhile: Callable[[], object] | None = None, ask: Evaluate | None = None
     ) -> Any:
         """Send it, and once more when the connection broke: an answer that got lost is given again.
 
-        When no answer came, what settles it follows: the server may have carried it out, or may do so yet.
+        When no answer came, what settles it follows: the server may have carried it out, or may do so yet. It goes
+        before the next question as well, for it may have got lost too.
         """
         connections = self._connections or self._open()
         connection = connections.take()
         send: Evaluate = ask or evaluate
         asked = False
         try:
-            try:
-                connection.connect()
-                asked = True
-                return send(connection, call, meanwhile)
-            except (ConnectionError, OSError):
-                connection.disconnect()
-                connection.connect()
-                asked = True
-                return send(connection, call, meanwhile)
+            for is_last in (False, True):
+                try:
+                    self._prepare(connection)
+                    asked = True
+                    return send(connection, call, meanwhile)
+                except (ConnectionError, OSError):
+                    if is_last:
+                        raise
+                    connection.disconnect()
         except BaseException as error:
-            if asked and call.settle is not None:
-                self._settle(connection, call.settle(), is_broken=isinstance(error, ConnectionError | OSError))
+            if call.settle is not None and (settling := call.settle(asked)):
+                self._debts.add(settling)
+                if asked:
+                    self._settle(connection, settling, is_broken=isinstance(error, ConnectionError | OSError))
             # An answer that comes late must not be read as that to the next question; and what refuses to answer may
             # not be the master any more, so that the name has to be looked up again.
             connection.disconnect()
@@ -198,28 +199,31 @@ class RedisStore:
         finally:
             connections.give(connection)
 
-    def _settle(self, connection: Any, call: Call[None], *, is_broken: bool) -> None:
-        """Send it behind the question, which it cannot overtake there, and wait for no answer.
+    def _prepare(self, connection: Any) -> None:
+        """Connect, and give back first what could not be given back before."""
+        connection.connect()
+        if self._debts:
+            self._debts.pay(partial(settle, connection))
 
-        On another connection where that one broke.
-        """
+    def _settle(self, connection: Any, call: Call[None], *, is_broken: bool) -> None:
+        """Send it behind the question, which it cannot overtake there, without waiting; else on a new connection."""
         try:
             if is_broken:
                 connection.disconnect()
             connection.send_command("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)
         except (RedisError, OSError) as error:
-            logger.warning("Not answered, so what may be taken ends with its ttl: %s", self._hush(error))
+            logger.warning("Not answered, so what may be taken ends with its ttl: %s", hush(error, self._secrets))
 
 
-def secrets_of(pool: redis.ConnectionPool) -> list[str]:
-    """What a client of this pool knows and must not tell."""
-    known = pool.connection_kwargs
-    given = (known.get("password"), getattr(known.get("credential_provider"), "password", None))
-    return [secret for secret in given if isinstance(secret, str) and secret]
+def settle(connection: Any, call: Call[None]) -> None:
+    """Send what settles an earlier question; once, also where the server refuses it."""
+    try:
+        evaluate(connection, call, None)
+    except ResponseError as error:
+        logger.debug("Refused, so what may be taken ends with its ttl: %s", error)  # that it was not answered is told
 
 
-CONFIRMATION = 1.0
-"""Seconds for which one look for the server's confirmation of a subscription blocks."""
+CONFIRMATION = 1.0  # seconds for which one look for the server's confirmation of a subscription blocks
 
 
 class PoolSubscription:
@@ -231,7 +235,7 @@ class PoolSubscription:
             connection_class=pool.connection_class, max_connections=1, **pool.connection_kwargs
         )
         self._pubsub = redis.client.PubSub(own)
-        self._secrets = secrets_of(pool)
+        self._secrets = secrets_in(pool.connection_kwargs)
         try:
             self._pubsub.subscribe(channel)
             while self._pubsub.get_message(timeout=CONFIRMATION) is None:

@@ -31,6 +31,10 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
+Settle = Callable[[bool], "Call[None] | None"]
+"""Takes whether the question may have reached the server."""
+
+
 class Call(NamedTuple, Generic[T]):
     """One script call and the function that reads its reply."""
 
@@ -38,7 +42,7 @@ class Call(NamedTuple, Generic[T]):
     keys: tuple[str, ...]
     args: tuple[str | int, ...]
     read: Callable[[Any], T]
-    settle: Callable[[], Call[None]] | None = None
+    settle: Settle | None = None
     """Makes the call that follows when no answer comes, so that nothing stays taken, carried out or not."""
 
     @property
@@ -55,7 +59,7 @@ class Question(Protocol[T_co]):
         """Reads the reply."""
 
     @property
-    def settle(self) -> Callable[[], Call[None]] | None:
+    def settle(self) -> Settle | None:
         """As `Call.settle`."""
 
 
@@ -109,20 +113,22 @@ class Verbs:
         """Take the key, or learn who holds it and wait in line to be told on the channel."""
         names = names_of(self._prefix, key.name)
         args = (token, key.name, names.root, to_ms(ttl), holder, channel)
-        return Call(ACQUIRE, names.all, args, read_acquire, lambda: self.leave(key, token=token))
+        # With a channel it may wait in line since an earlier question.
+        settle: Settle = lambda asked: self.leave(key, token=token) if asked or channel else None
+        return Call(ACQUIRE, names.all, args, read_acquire, settle)
 
     def release(self, key: Key, *, token: str) -> Call[Answer]:
         """Give the key back."""
         names = names_of(self._prefix, key.name)
         keys = (*names.all, note_of(names, token, key))
         args = (token, key.name, names.root, RELEASE_NOTE_MS)
-        return Call(RELEASE, keys, args, ANSWERS.__getitem__, lambda: self.leave(key, token=token))
+        return Call(RELEASE, keys, args, ANSWERS.__getitem__, lambda asked: self.leave(key, token=token))
 
     def leave(self, key: Key, *, token: str) -> Call[None]:
         """Stop waiting."""
         names = names_of(self._prefix, key.name)
         args = (token, key.name, names.root)
-        return Call(LEAVE, names.all, args, read_nothing, lambda: self.leave(key, token=token))
+        return Call(LEAVE, names.all, args, read_nothing, lambda asked: self.leave(key, token=token))
 
     def force(self, key: Key, *, fence: int | None) -> Call[Held | None]:
         """Take the key from whoever holds it, or from the owner with that fence."""

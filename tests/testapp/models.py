@@ -22,6 +22,18 @@ class Account(models.Model):
         return self.name
 
 
+class Purse(models.Model):
+    """A row with a version, and a lock."""
+
+    coins = models.IntegerField(default=0)
+    version = VersionField()
+
+    objects = LockManager()
+
+    def __str__(self) -> str:
+        return f"Purse {self.pk}"
+
+
 class AccountProxy(Account):
     """The same rows under another class."""
 

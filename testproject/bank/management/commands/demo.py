@@ -42,6 +42,7 @@ class Command(BaseCommand):
         parser.add_argument("--accounts", type=Path, default=DATA / "accounts.csv", help="CSV file of accounts.")
         parser.add_argument("--workers", type=int, default=8, help="How many processes. Default: %(default)s.")
         parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES), help="Which ways. Default: all.")
+        parser.add_argument("--ttl", type=float, help="Seconds that a lock lasts. Default: 30; 2 with --chaos.")
         parser.add_argument(
             "--chaos", action="store_true", help="Kill as many workers as there are (SIGKILL) during a protected run."
         )
@@ -89,7 +90,7 @@ class Command(BaseCommand):
         return Plan(
             accounts=accounts,
             lines=batch.orders,
-            terms=Terms(wait=WAIT, ttl=TTL_UNDER_CHAOS if chaos else TTL),
+            terms=Terms(wait=WAIT, ttl=options["ttl"] or (TTL_UNDER_CHAOS if chaos else TTL)),
             kills=options["workers"] if chaos else 0,
         )
 

@@ -1,0 +1,208 @@
+"""A task that holds its lock for too long: the next in line has it then, and nothing that either writes is lost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack
+from queue import Queue
+from typing import Any
+
+import pytest
+from django.db.transaction import atomic
+
+from django_redislock import LeaseLost, VersionConflict, get_lease, lock, locked, locked_many, signals
+from django_redislock.exceptions import LossReason
+from django_redislock.lease import Lease
+from tests.flows import elsewhere, is_free, peer, until
+from tests.testapp.models import Account, Document
+
+pytestmark = [pytest.mark.usefixtures("real_redis"), pytest.mark.django_db(transaction=True)]
+
+SHORT = 0.05
+"""Seconds that a lock is held at most."""
+
+
+@pytest.fixture
+def document(db_alias: str) -> Document:
+    """It has a version."""
+    return Document.objects.using(db_alias).create()
+
+
+@pytest.fixture
+def account(db_alias: str) -> Account:
+    """It has none."""
+    return Account.objects.using(db_alias).create(balance=100)
+
+
+@pytest.fixture
+def losses() -> Iterator[Queue[tuple[str, LossReason]]]:
+    """The losses that are told."""
+    told: Queue[tuple[str, LossReason]] = Queue()
+
+    def hear(lease: Lease, reason: LossReason, **named: Any) -> None:
+        told.put((lease.key.name, reason))
+
+    signals.lock_lost.connect(hear)
+    yield told
+    signals.lock_lost.disconnect(hear)
+
+
+def rows(instance: Any) -> Any:
+    return type(instance).objects.using(instance._state.db)
+
+
+def be_late(row: Any) -> None:
+    """Hold the lock until it is let go."""
+    key = get_lease(row).key.name
+    until(lambda: is_free(key))
+
+
+class TestWithVersion:
+    """The task goes on by the version alone."""
+
+    def test_it_commits_when_nobody_else_has_written(self, document, losses):
+        with locked(rows(document), document.pk, max_hold=SHORT) as row:
+            be_late(row)
+            row.copies += 1
+            row.save()
+        document.refresh_from_db()
+        assert (document.copies, document.version) == (1, 2)
+
+    def test_that_is_said_once(self, document, losses, caplog):
+        key = f"testapp.Document:{document.pk}"
+        with locked(rows(document), document.pk, max_hold=SHORT) as row:
+            be_late(row)
+            assert losses.get(timeout=10) == (key, LossReason.MAX_HOLD)
+        (record,) = (record for record in caplog.records if record.levelno >= logging.WARNING)
+        assert record.getMessage().startswith(f"Let go after max_hold: {key}, held for 0.")
+        assert "the version of its row decides" in record.getMessage()
+        assert losses.empty()
+
+    @pytest.mark.parametrize("db_alias", ["postgres", "mariadb"], indirect=True)  # SQLite lets nobody write meanwhile
+    def test_who_came_meanwhile_wins_and_the_late_one_is_told(self, document):
+        with pytest.raises(VersionConflict), locked(rows(document), document.pk, max_hold=SHORT) as row:
+            elsewhere(increment, document)
+            row.copies += 10
+            row.save()
+        document.refresh_from_db()
+        assert document.copies == 1
+
+    def test_in_somebody_elses_transaction_it_commits_too(self, document):
+        with atomic(using=document._state.db):
+            with locked(rows(document), document.pk, max_hold=SHORT) as row:
+                be_late(row)
+                row.copies += 1
+                row.save()
+        document.refresh_from_db()
+        assert document.copies == 1
+
+    def test_of_several_rows_too(self, document):
+        with locked_many(rows(document), [document.pk], max_hold=SHORT) as (row,):
+            be_late(row)
+            row.copies += 1
+            row.save()
+        document.refresh_from_db()
+        assert document.copies == 1
+
+    def test_who_asks_whether_the_lease_holds_is_told_that_it_does_not(self, document):
+        with pytest.raises(LeaseLost, match="longer than max_hold"):
+            with locked(rows(document), document.pk, max_hold=SHORT) as row:
+                be_late(row)
+                get_lease(row).ensure_held()
+
+    def test_what_is_lost_for_another_reason_is_rolled_back_all_the_same(self, document):
+        with pytest.raises(LeaseLost, match="not renewed in time"), locked(rows(document), document.pk) as row:
+            row.copies += 1
+            row.save()
+            get_lease(row).deadline = 0
+        document.refresh_from_db()
+        assert document.copies == 0
+
+
+def increment(document: Document) -> None:
+    with locked(rows(document), document.pk, wait=30) as row:
+        row.copies += 1
+        row.save()
+
+
+class TestWithoutVersion:
+    """The task ends in LeaseLost."""
+
+    def test_it_is_rolled_back(self, account, losses, caplog):
+        with pytest.raises(LeaseLost, match="longer than max_hold") as caught:
+            with locked(rows(account), account.pk, max_hold=SHORT) as row:
+                be_late(row)
+                row.balance -= 10
+                row.save()
+                assert losses.get(timeout=10) == (f"testapp.Account:{account.pk}", LossReason.MAX_HOLD)
+        assert caught.value.reason is LossReason.MAX_HOLD
+        account.refresh_from_db()
+        assert account.balance == 100
+        assert "will end in LeaseLost" in caplog.text
+
+    def test_somebody_elses_transaction_is_rolled_back_too(self, account):
+        with pytest.raises(LeaseLost, match="longer than max_hold"), atomic(using=account._state.db):
+            with locked(rows(account), account.pk, max_hold=0.3) as row:
+                row.balance -= 10
+                row.save()
+            until(lambda: is_free(f"testapp.Account:{account.pk}"))
+        account.refresh_from_db()
+        assert account.balance == 100
+
+    def test_the_bodys_own_exception_wins_and_is_given_a_note(self, account):
+        with pytest.raises(ZeroDivisionError) as caught, locked(rows(account), account.pk, max_hold=SHORT) as row:
+            be_late(row)
+            raise ZeroDivisionError
+        assert "longer than max_hold" in caught.value.__notes__[0]
+
+    def test_a_name_has_none(self):
+        with pytest.raises(LeaseLost, match="longer than max_hold"), lock("a", max_hold=SHORT):
+            until(lambda: is_free("a"))
+
+    def test_what_it_holds_by_the_setting_is_let_go_as_well(self, settings):
+        settings.REDISLOCK = {"default": {"CACHE": "real", "TTL": 0.06, "MAX_HOLD": 0.1}}
+        with pytest.raises(LeaseLost, match="longer than max_hold"), lock("a"):
+            until(lambda: is_free("a"))
+
+
+COUNT_UP = """
+import random
+from django.db import DatabaseError
+from django_redislock import LeaseLost, get_lease, keeping, locked
+from tests.flows import until
+from tests.testapp.models import Document
+{first}
+done = late = 0
+sys.stdin.readline()
+while done < {times}:
+    pause = random.uniform(0, 2 * {limit})
+    try:
+        with locked(Document.objects.using("{using}"), {pk}, wait=60, **{terms}) as row:
+            row.copies += 1
+            lease = get_lease(row)
+            until(lambda: lease.held_for > pause)
+            row.save()
+        done += 1
+    except (LeaseLost, DatabaseError):
+        late += 1
+print(done, late, flush=True)
+"""
+LIMIT = 0.04
+EXPIRING = {"ttl": LIMIT}
+LET_GO = {"max_hold": LIMIT}
+NOT_RENEWED = "keeping.watchdog.ring = lambda at: None"
+
+
+@pytest.mark.parametrize("db_alias", ["postgres", "mariadb"], indirect=True)
+@pytest.mark.parametrize(("first", "terms"), [(NOT_RENEWED, EXPIRING), ("", LET_GO)], ids=["expiring", "let go"])
+def test_no_increment_is_lost_and_every_late_one_is_told(document, db_alias, first, terms):
+    script = COUNT_UP.format(first=first, terms=terms, times=6, limit=LIMIT, using=db_alias, pk=document.pk)
+    with ExitStack() as stack:
+        people = [stack.enter_context(peer(script)) for _ in range(4)]
+        for person in people:
+            person.tell()
+        outcomes = [tuple(map(int, person.hear().split())) for person in people]
+    document.refresh_from_db()
+    assert document.copies == sum(done for done, _ in outcomes) == 24
+    assert sum(late for _, late in outcomes) > 0
