@@ -61,6 +61,11 @@ def parser() -> argparse.ArgumentParser:
     idle.add_argument("--rounds", type=positive, default=3, help="how often (3)")
     idle.add_argument("--quick", action="store_true", help="ten waiters, one short round: to see that it runs")
 
+    pages = commands.add_parser("pages", help="the admin page of held locks, beside an ordinary changelist")
+    pages.set_defaults(servers=(Redis,))
+    pages.add_argument("--locks", type=positive, default=10_000, help="how many are held (10000)")
+    pages.add_argument("--others", type=positive, default=1_000_000, help="how many other keys there are (1000000)")
+
     many = commands.add_parser("many", help="several locks at once, uncontended")
     many.set_defaults(servers=(Redis,))
     many.add_argument("--quick", action="store_true", help="ten names, two blocks: to see that it runs")

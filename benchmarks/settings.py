@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 
 from testproject import databases
+from testproject.settings import INSTALLED_APPS, MIDDLEWARE, ROOT_URLCONF, STATIC_URL, TEMPLATES
 
-INSTALLED_APPS = ["django_redislock", "testproject.bank"]
+__all__ = ["INSTALLED_APPS", "MIDDLEWARE", "ROOT_URLCONF", "STATIC_URL", "TEMPLATES"]
+
+SECRET_KEY = "for the benchmarks only"
 CACHES = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",
@@ -16,7 +19,7 @@ CACHES = {
 }
 REDISLOCK = {"default": {"CACHE": "default", "TTL": 30, "WAIT": 10}}
 
-DATABASES = {}
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 if "TEST_POSTGRES_URL" in os.environ:
     # A database of its own: the suite, which runs this too, has one on the same server.
     DATABASES["default"] = databases.from_url(os.environ["TEST_POSTGRES_URL"]) | {

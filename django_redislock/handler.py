@@ -17,6 +17,7 @@ from django_redis import get_redis_connection
 from .conf import InvalidLockSettings, Options, read_options
 from .keylock import KeyLock
 from .keys import Key
+from .stores.inquiry import Inquiry
 from .stores.redis import RedisStore
 
 if TYPE_CHECKING:
@@ -32,10 +33,19 @@ class Locks:
     def __init__(self, options: Options) -> None:
         self.options = options
         prefix = cache_of(options).key_prefix
-        store = RedisStore(partial(client_of, options), scope=options.cache, prefix=prefix)
-        self.close = store.close
+        client = partial(client_of, options)
+        store = self.store = RedisStore(client, scope=options.cache, prefix=prefix)
+        self.where = (str(caches.settings[options.cache]["LOCATION"]), prefix)
+        """Where its locks are kept; aliases that agree in it share them. It may hold a password."""
+        self.inquiry = Inquiry(client, scope=options.cache, prefix=prefix)
+        self._opened = (store, self.inquiry)
         self.kept: Callable[[str], KeyLock] = lru_cache(maxsize=1024)(lambda kept: KeyLock(store, Key(kept)))
         """The lock that is kept under this very name, whatever `KEY_FUNCTION` would make of it."""
+
+    def close(self) -> None:
+        """Close the connections that are idle."""
+        for opened in self._opened:
+            opened.close()
 
     def lock(self, name: str, *, model: type[Model] | None) -> KeyLock:
         """The lock on a row (of that model) or on a plain name, kept under the name that `KEY_FUNCTION` gives.

@@ -8,7 +8,15 @@ import django
 from django.conf import settings
 
 # Enough of Django for autodoc to import the package.
-settings.configure(INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "django_redislock"])
+settings.configure(INSTALLED_APPS=[
+        "django.contrib.admin",
+        "django.contrib.auth",
+        "django.contrib.contenttypes",
+        "django.contrib.messages",
+        "django_redislock",
+    ],
+    TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates"}],
+)
 django.setup()
 
 project = "django-redislock"

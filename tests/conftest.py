@@ -12,10 +12,15 @@ from django.core.cache import caches
 from django.test import override_settings
 from pytest_django import DjangoDbBlocker
 
+from tests.browser import find_browser
+
 LOCK_ALIASES = {"fake": None, "real": "TEST_REDIS_URL"}
 DB_ALIASES = {"default": None, "postgres": "TEST_POSTGRES_URL", "mariadb": "TEST_MARIADB_URL"}
 MISSING = [variable for variable in (LOCK_ALIASES | DB_ALIASES).values() if variable and variable not in os.environ]
+BROWSER = "a_browser"
 HINT = "`python -m tests.servers -- COMMAND...` starts the servers that this machine has"
+
+NO_BROWSER = "No Chromium on the path, so skipped: tests in a browser. On Debian `apt-get install chromium` gives it"
 
 
 @pytest.fixture(params=list(LOCK_ALIASES))
@@ -49,6 +54,11 @@ def real_redis() -> str:
 
 
 @pytest.fixture(scope="session")
+def a_browser() -> None:
+    """For tests that need a Chromium."""
+
+
+@pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
     """The test databases, also for the processes that tests start."""
     os.environ["REDISLOCK_IN_TEST_DATABASES"] = "1"
@@ -69,9 +79,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     needed = {LOCK_ALIASES.get(parameters.get("lock_alias", "")), DB_ALIASES.get(parameters.get("db_alias", ""))}
     if "real_redis" in getattr(item, "fixturenames", ()):
         needed.add(LOCK_ALIASES["real"])
+    refuse = pytest.fail if os.environ.get("REDISLOCK_REQUIRE_SERVERS") == "1" else pytest.skip
     for variable in needed.intersection(MISSING):
-        refuse = pytest.fail if os.environ.get("REDISLOCK_REQUIRE_SERVERS") == "1" else pytest.skip
         refuse(f"{variable} is not set: {HINT}")
+    if BROWSER in getattr(item, "fixturenames", ()) and find_browser() is None:
+        refuse(NO_BROWSER)
 
 
 def pytest_unconfigure() -> None:
@@ -85,6 +97,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if MISSING:
         terminalreporter.section("servers", yellow=True)
         terminalreporter.write_line(f"Not set, so skipped: {', '.join(MISSING)}. {HINT}.")
+    if find_browser() is None:
+        terminalreporter.section("browser", yellow=True)
+        terminalreporter.write_line(f"{NO_BROWSER}.")
 
 
 def parameters_of(item: pytest.Item) -> dict[str, str]:

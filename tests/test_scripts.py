@@ -13,7 +13,7 @@ from django_redis import get_redis_connection
 from redis import ConnectionPool, Redis
 
 from django_redislock.keys import Key
-from django_redislock.stores import many, verbs
+from django_redislock.stores import listing, many, verbs
 from django_redislock.stores.base import Answer, Held, Taken
 from django_redislock.stores.redis import RedisStore
 from django_redislock.stores.scripts import Script
@@ -30,6 +30,8 @@ NAMES = sorted(file.name.removesuffix(".lua") for file in FILES.iterdir() if fil
 ONE = ["acquire", "force", "inspect", "leave", "release", "renew"]
 SEVERAL = ["acquire_many", "leave_many", "release_many", "renew_many"]
 """Get the keys of as many locks as there are."""
+OF_A_BUCKET = ["list"]
+"""Find the keys by the index."""
 
 every_script = pytest.mark.parametrize("name", NAMES)
 every_script_for_one = pytest.mark.parametrize("name", ONE)
@@ -57,7 +59,7 @@ def source_of(name: str) -> str:
 
 def script_of(name: str) -> Script:
     """A script as it is sent, with the parts that it shares."""
-    script = vars(verbs).get(name.upper()) or vars(many)[name.upper()]
+    script = (vars(verbs) | vars(many) | vars(listing))[name.upper()]
     assert isinstance(script, Script)
     return script
 
@@ -93,7 +95,7 @@ def renew(server: Any, token: str = "ours", ttl: int = 2 * TTL) -> Any:
 
 
 def test_there_is_one_file_for_each_verb():
-    assert sorted([*ONE, *SEVERAL]) == NAMES
+    assert sorted([*ONE, *SEVERAL, *OF_A_BUCKET]) == NAMES
 
 
 @every_file

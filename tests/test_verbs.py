@@ -30,7 +30,7 @@ def calls(prefix: str = "", key: Key = KEY) -> dict[str, Call[Any]]:
         "acquire": verbs.acquire(key, token="t", ttl=30, holder=WHO, channel="c"),
         "release": verbs.release(key, token="t"),
         "leave": verbs.leave(key, token="t"),
-        "force": verbs.force(key),
+        "force": verbs.force(key, fence=None),
         "renew": verbs.renew(key, token="t", ttl=60),
         "inspect": verbs.inspect(key),
     }
@@ -134,7 +134,7 @@ def test_each_question_of_force_has_a_note_of_its_own():
     first, second = calls()["force"], calls()["force"]
     names = (*SHARED, f"released:{first.args[0]}:{KEY.name}")
     assert first.keys == tuple(f"redislock:{{60}}:{name}" for name in names)
-    assert first.args[1:] == (KEY.name, "redislock", RELEASE_NOTE_MS)
+    assert first.args[1:] == (KEY.name, "redislock", RELEASE_NOTE_MS, "")
     assert first.args[0] != second.args[0]
 
 

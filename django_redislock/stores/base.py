@@ -95,6 +95,14 @@ class Grant:
     """When, seconds since the epoch by the server's clock."""
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The server understood, and does not do it: it knows no such command, or this user may not."""
+
+    reason: str
+    """In the server's words."""
+
+
 class Renewal(NamedTuple):
     """What a lease asks for."""
 
@@ -176,8 +184,11 @@ class Store(Protocol):
     def ear(self, token: str, *, within: float | None = None) -> Ear:
         """An ear for a waiter, which has so many seconds left."""
 
-    def force(self, key: Key) -> Held | None:
-        """Take the key from whoever holds it and hand it over; says who did, and that one is told `Answer.FORCED`."""
+    def force(self, key: Key, *, fence: int | None = None) -> Held | None:
+        """Take the key from whoever holds it and hand it over; says who did, and that one is told `Answer.FORCED`.
+
+        With a fence only from the owner that has it.
+        """
 
     def release(self, key: Key, *, token: str) -> Answer:
         """Give the key back if `token` holds it."""

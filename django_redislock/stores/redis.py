@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("django_redislock")
 
+FAULTS = (RedisError, OSError)  # when the server cannot be asked, or refuses
 T = TypeVar("T")
 Evaluate = Callable[[Any, Any, Any], Any]
 
@@ -123,9 +124,9 @@ class RedisStore:
         """An ear for a waiter, which has so many seconds left."""
         return self._wakeups.ear(token, within=within)
 
-    def force(self, key: Key) -> Held | None:
-        """Take the key from whoever holds it and hand it over; says who did."""
-        return self._run(self._verbs.force(key), key)
+    def force(self, key: Key, *, fence: int | None = None) -> Held | None:
+        """Take the key from whoever holds it, or from the owner with that fence, and hand it over; says who did."""
+        return self._run(self._verbs.force(key, fence=fence), key)
 
     def release(self, key: Key, *, token: str) -> Answer:
         """Give the key back if `token` holds it."""
@@ -222,8 +223,7 @@ def settle(connection: Any, call: Call[None]) -> None:
         logger.debug("Refused, so what may be taken ends with its ttl: %s", error)  # that it was not answered is told
 
 
-CONFIRMATION = 1.0
-"""Seconds for which one look for the server's confirmation of a subscription blocks."""
+CONFIRMATION = 1.0  # seconds for which one look for the server's confirmation of a subscription blocks
 
 
 class PoolSubscription:

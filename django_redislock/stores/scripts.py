@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from importlib import resources
 
@@ -24,3 +25,11 @@ def load(name: str, *parts: str) -> Script:
     """Read `scripts/<name>.lua`, and before it the parts that it shares with other verbs."""
     source = "".join([*(read("parts", f"{part}.lua") for part in parts), read(f"{name}.lua")])
     return Script(source=source, sha=hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+def commands() -> set[str]:
+    """The commands of Redis that the scripts use."""
+    here = resources.files(__package__).joinpath("scripts")
+    files = [*here.iterdir(), *here.joinpath("parts").iterdir()]
+    texts = [file.read_text(encoding="utf-8") for file in files if file.name.endswith(".lua")]
+    return {command for source in texts for command in re.findall(r"\bcall\('(\w+)'", source)}

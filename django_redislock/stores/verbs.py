@@ -130,12 +130,13 @@ class Verbs:
         args = (token, key.name, names.root)
         return Call(LEAVE, names.all, args, read_nothing, lambda asked: self.leave(key, token=token))
 
-    def force(self, key: Key) -> Call[Held | None]:
-        """Take the key from whoever holds it."""
+    def force(self, key: Key, *, fence: int | None) -> Call[Held | None]:
+        """Take the key from whoever holds it, or from the owner with that fence."""
         names = names_of(self._prefix, key.name)
         question = os.urandom(8).hex()  # in the place of a token: it holds nothing, but is known when it comes again
         keys = (*names.all, note_of(names, question, key))
-        return Call(FORCE, keys, (question, key.name, names.root, RELEASE_NOTE_MS), read_force)
+        args = (question, key.name, names.root, RELEASE_NOTE_MS, "" if fence is None else fence)
+        return Call(FORCE, keys, args, read_force)
 
     def renew(self, key: Key, *, token: str, ttl: float) -> Call[Answer]:
         """Keep the key."""

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 
+from django_redislock.admin import LockStatusAdminMixin
+
 from .models import Account, Transfer
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ else:
 
 
 @admin.register(Account)
-class AccountAdmin(AccountOptions):
+class AccountAdmin(LockStatusAdminMixin, AccountOptions):
     list_display = ("number", "owner", "balance", "movements")
     search_fields = ("number", "owner")
     readonly_fields = ("movements",)

@@ -3,12 +3,16 @@
 --
 -- KEYS     1 to 5 as in parts/grant.lua   6 note of what was done for this question
 -- ARGV     1 to 3 as in parts/grant.lua; the token is nobody's, and new for each question   4 ms for which that is kept
+--          5 the fence of the owner who is meant, or nothing: whoever it is
 -- returns  {fence, since in us, now in us, ttl left in ms, holder}     who held it   or   false
-local done_key, done_ttl = KEYS[6], ARGV[4]
+local done_key, done_ttl, meant = KEYS[6], ARGV[4], ARGV[5]
 
 local done = redis.call('GET', done_key)
 if not done then
   local value = redis.call('GET', lock_key)
+  if value and meant ~= '' and meant ~= string.match(value, '^%S+ (%d+) ') then
+    value = nil -- it is another's by now
+  end
   local left = redis.call('PTTL', lock_key)
   done = value and left .. ' ' .. value or ''
   redis.call('SET', done_key, done, 'PX', done_ttl)

@@ -1,0 +1,1 @@
+"""What `manage.py redislock` does, one module for each word after it."""

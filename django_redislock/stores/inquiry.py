@@ -1,0 +1,115 @@
+"""Questions that change nothing: what is held, and what the server says of itself.
+
+They go over connections of their own, so that no connection for locks waits for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..exceptions import StoreUnavailable
+from .base import Held, Refusal
+from .discretion import hush, secrets_in
+from .listing import Listed, list_held
+from .redis import FAULTS, Connections
+from .verbs import Call, Verbs
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+    from ..keys import Key
+
+T = TypeVar("T")
+Commands = Sequence[Sequence[str | int]]
+
+
+class Inquiry:
+    """Asks the server that `connect` gives a client to. Raises `StoreUnavailable` when it cannot be asked."""
+
+    def __init__(self, connect: Callable[[], Redis], *, scope: str, prefix: str) -> None:
+        self.prefix = prefix
+        """What all names begin with."""
+        self._scope = scope
+        self._connect = connect
+        self._connections: Connections | None = None
+        self._verbs = Verbs(prefix)
+
+    def close(self) -> None:
+        """Close the connections that are idle; what comes later opens new ones."""
+        if self._connections is not None:
+            self._connections.close()
+
+    def list_held(self, *, alias: str = "", queues: bool = False) -> list[Listed]:
+        """All that is held, in one round trip; with `queues` also who waits for it. `alias` is noted on each."""
+        buckets = self._ask_all(list_held(self.prefix, alias=alias, queues=queues), "what is held")
+        return [lock for bucket in buckets for lock in bucket]
+
+    def inspect(self, keys: Sequence[Key]) -> list[Held | None]:
+        """Who holds each of the keys, in one round trip."""
+        return self._ask_all([self._verbs.inspect(key) for key in keys], f"{len(keys)} keys")
+
+    def server(self, *words: str) -> Any:
+        """What the server answers to a command of its own; a `Refusal` where it does not carry that out."""
+        pipe: Any = self._connect().pipeline(transaction=False)
+        try:
+            pipe.execute_command(*words)
+            (answer,) = pipe.execute(raise_on_error=False)
+        except FAULTS as error:
+            raise self._unavailable(error, words[0]) from error
+        return Refusal(str(answer)) if isinstance(answer, Exception) else answer
+
+    def settings(self) -> dict[str, Any]:
+        """With what connections are made. Some of it is secret."""
+        return dict(self._connect().connection_pool.connection_kwargs)
+
+    def _ask_all(self, calls: Sequence[Call[T]], about: str) -> list[T]:
+        """Each answer is read while the server works on the next."""
+        commands = list(map(spell, calls, first_of_its_script(calls)))
+        if self._connections is None:
+            self._connections = Connections(self._connect().connection_pool)
+        try:
+            return ask_at_once(self._connections, commands, [call.read for call in calls])
+        except FAULTS as error:
+            raise self._unavailable(error, about) from error
+
+    def _unavailable(self, error: Exception, about: str) -> StoreUnavailable:
+        kind, told = type(error).__name__, hush(error, secrets_in(self.settings()))
+        return StoreUnavailable(
+            f"Redis could not be asked about {about} ({kind}: {told}). "
+            f"Check the server and the cache alias {self._scope!r}."
+        )
+
+
+def ask_at_once(connections: Connections, commands: Commands, read: Sequence[Callable[[Any], T]]) -> list[T]:
+    """What is read of the answers, once more where the connection had been closed in the meantime."""
+    connection = connections.take()
+    try:
+        try:
+            return exchange(connection, commands, read)
+        except FAULTS:
+            connection.disconnect()
+            return exchange(connection, commands, read)
+    except BaseException:
+        connection.disconnect()  # there may be answers on it that nobody has read
+        raise
+    finally:
+        connections.give(connection)
+
+
+def exchange(connection: Any, commands: Commands, read: Sequence[Callable[[Any], T]]) -> list[T]:
+    """One round trip for all commands; each answer is read while the server works on the next."""
+    connection.send_packed_command(connection.pack_commands(commands))
+    return [read_one(connection.read_response()) for read_one in read]
+
+
+def first_of_its_script(calls: Sequence[Call[Any]]) -> list[bool]:
+    """Which calls have to bring the text of their script: those after them find it known."""
+    scripts = [call.script for call in calls]
+    return [script not in scripts[:number] for number, script in enumerate(scripts)]
+
+
+def spell(call: Call[Any], brings_text: bool) -> tuple[str | int, ...]:
+    """A call as a command."""
+    script = ("EVAL", call.script.source) if brings_text else ("EVALSHA", call.script.sha)
+    return (*script, len(call.keys), *call.keys, *call.args)

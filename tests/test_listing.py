@@ -1,0 +1,186 @@
+"""All that is held, read in one round trip from the indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from django.conf import settings
+from redis import ConnectionPool, Redis
+
+from django_redislock import StoreUnavailable, lock, lock_many
+from django_redislock.keys import Key, bucket_of
+from django_redislock.overview import held, infos, look
+from django_redislock.stores import inquiry as inquiries
+from django_redislock.stores.base import Refusal
+from django_redislock.stores.inquiry import Inquiry
+from tests.faults import Proxy, proxy_to
+from tests.flows import client_of
+from tests.line import KEY, Line, holder_of, token_of
+
+# On each Redis
+
+
+@pytest.fixture
+def line(lock_alias: str) -> Iterator[Line]:
+    people = Line(lock_alias)
+    yield people
+    people.close()
+
+
+def inquiry_of(line: Line) -> Inquiry:
+    return Inquiry(lambda: line.server, scope="here", prefix="")
+
+
+def test_nothing_is_held_at_first(lock_alias):
+    assert held() == []
+
+
+def test_it_tells_what_the_server_knows(line):
+    line.queue("a", "b", "c")
+    (found,) = inquiry_of(line).list_held()
+    told = line.store.inspect(KEY)
+    assert (found.name, found.holder, found.fence, found.since) == (KEY.name, told.holder, told.fence, told.since)
+    assert (found.waiters, found.queue) == (2, ())
+    assert told.remaining <= found.remaining + 0.002 <= 30.002
+    assert found.held_for <= told.held_for
+
+
+def test_it_tells_who_waits_in_order_when_asked(line):
+    line.queue("a", "b", "c")
+    (found,) = inquiry_of(line).list_held(queues=True)
+    assert [waiter.holder.doing for waiter in found.queue] == ["b", "c"]
+    assert found.queue[0].waits_for >= found.queue[1].waits_for >= 0
+    assert found.waiters == 2
+
+
+def test_a_flow_is_the_same_where_it_holds_and_where_it_waits(line):
+    line.ask("a", Key("one"))
+    line.ask("b", Key("two"))
+    line.ask("b", Key("one"))
+    by_name = {found.name: found for found in inquiry_of(line).list_held(queues=True)}
+    assert by_name["one"].queue[0].flow == by_name["two"].flow != by_name["one"].flow
+
+
+def test_no_token_is_told(line):
+    line.queue("a", "b")
+    answers = inquiry_of(line).list_held(queues=True)
+    assert token_of("a") not in repr(answers)
+    assert token_of("b") not in repr(answers)
+
+
+def test_what_has_ended_is_not_listed(line):
+    line.ask("a")
+    line.expire()
+    assert inquiry_of(line).list_held() == []
+
+
+def test_what_was_taken_away_by_hand_is_not_listed(line):
+    line.ask("a")
+    line.server.delete(line.name("lock"))
+    assert inquiry_of(line).list_held() == []
+
+
+def test_a_bucket_with_more_locks_than_lua_passes_at_once(line):
+    names = [name for name in map("n{}".format, range(80_000)) if Key(name) and bucket_is_7(name)]
+    for name in names[:1100]:
+        line.store.acquire(Key(name), token=token_of("a"), ttl=30, holder=holder_of("a"))
+    assert {found.name for found in inquiry_of(line).list_held()} == set(names[:1100])
+
+
+def bucket_is_7(name: str) -> bool:
+    return bucket_of(name) == 7
+
+
+def test_names_of_any_characters_come_back_as_they_are(lock_alias):
+    names = ['a "quoted" \\ name', "<b>", "两个", "tab\tnew\nline", "{1}:lock:x", "\x00"]
+    with lock_many(names):
+        assert {found.name for found in held()} == set(names)
+
+
+def test_several_keys_are_asked_about_at_once(lock_alias):
+    with lock("b") as lease:
+        free, taken = infos(["a", "b"])
+    assert free is None
+    assert (taken.key, taken.fence) == ("b", lease.fence)
+
+
+# Several places
+
+
+def test_an_alias_that_shares_its_place_with_another_is_not_shown_twice(lock_alias):
+    with lock("a"):
+        assert [(found.alias, found.name) for found in look().locks] == [("default", "a")]
+
+
+def test_a_place_that_is_away_keeps_the_others_from_nothing(settings, lock_alias):
+    settings.CACHES = settings.CACHES | {"away": cache_at("redis://:open-sesame@127.0.0.1:1/0")}
+    settings.REDISLOCK = settings.REDISLOCK | {"second": {"CACHE": "away"}, "third": {"CACHE": "none"}}
+    with lock("a"):
+        overview = look()
+    assert [found.name for found in overview.locks] == ["a"]
+    assert set(overview.faults) == {"second", "third"}
+    assert "open-sesame" not in str(overview.faults["second"])
+
+
+def cache_at(url: str) -> dict[str, str]:
+    return {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url}
+
+
+# On the wire
+
+
+@pytest.fixture
+def wire(real_redis: str) -> Iterator[Proxy]:
+    with proxy_to(settings.CACHES["real"]["LOCATION"]) as proxy:
+        yield proxy
+
+
+def behind(proxy: Proxy) -> Inquiry:
+    pool = ConnectionPool.from_url(f"redis://{proxy.address}/0")
+    return Inquiry(lambda: Redis(connection_pool=pool), scope="wire", prefix="")
+
+
+def test_each_bucket_is_one_command_and_only_the_first_brings_the_text(wire):
+    inquiry = behind(wire)
+    inquiry.list_held()
+    client_of("real").script_flush()
+    inquiry.list_held()
+    assert wire.seen == ["EVAL", *["EVALSHA"] * 63] * 2
+
+
+def test_no_key_is_searched_for(wire):
+    client_of("real").config_resetstat()
+    with lock("a", alias="real"):
+        behind(wire).list_held(queues=True)
+    used = {name.partition("_")[2] for name in client_of("real").info("commandstats")}
+    assert used.isdisjoint({"keys", "scan"})
+    assert "zrangebyscore" in used
+
+
+def test_all_commands_leave_before_the_first_answer_is_awaited(wire, monkeypatch):
+    inquiry, trips = behind(wire), list[int]()
+    exchange = inquiries.exchange
+
+    def count(connection: Any, commands: Sequence[Any], read: Any) -> list[Any]:
+        trips.append(len(commands))
+        return exchange(connection, commands, read)
+
+    monkeypatch.setattr(inquiries, "exchange", count)
+    inquiry.list_held()
+    inquiry.inspect([Key("a"), Key("b")])
+    assert trips == [64, 2]
+
+
+def test_a_server_that_is_away_is_told(wire):
+    inquiry = behind(wire)
+    wire.go_away()
+    with pytest.raises(StoreUnavailable, match="what is held"):
+        inquiry.list_held()
+
+
+def test_what_the_server_refuses_is_an_answer(wire):
+    wire.counted = frozenset()
+    refused = behind(wire).server("CONFIG SET", "no-such-setting", "1")
+    assert isinstance(refused, Refusal)
