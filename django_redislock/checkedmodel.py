@@ -6,6 +6,8 @@ from typing import Any
 
 from django.db import router, transaction
 from django.db.models import Model
+from django.db.models.lookups import Exact
+from django.db.models.sql.where import AND
 
 from .conflicts import find_conflict, newest
 from .rollback import set_version, undo_at_rollback
@@ -37,8 +39,8 @@ class CheckedModel(Model):
             return super()._do_update(base_qs, using, pk_val, values, *rest)
         if version.expected is None:
             return _ensure_absent(self, field, using)
-        read = base_qs.filter(**{field.attname: version.expected})
-        updated = super()._do_update(read, using, pk_val, values, *rest)
+        as_read(base_qs, field, version.expected)
+        updated = super()._do_update(base_qs, using, pk_val, values, *rest)
         if not updated:
             raise find_conflict(self, field, expected=version.expected, using=using)
         set_version(self, field, int(version), using)
@@ -72,6 +74,12 @@ class CheckedModel(Model):
                 _hold_row(self, field, using)
                 return super().delete(using, *rest, **named)
         return super().delete(using, *rest, **named)
+
+
+def as_read(rows: Any, field: VersionField, expected: int) -> None:
+    """Narrow a queryset of our own to the version that was read: `filter()` would copy it, at a tenth of a save."""
+    column = field.get_col(rows.query.get_initial_alias())
+    rows.query.where.add(Exact(column, expected), AND)
 
 
 def _ensure_absent(instance: Model, field: VersionField, using: str) -> bool:
