@@ -6,7 +6,6 @@ from typing import Any
 
 from django.db import router, transaction
 from django.db.models import Model
-from django.db.models.lookups import Exact
 from django.db.models.sql.where import AND
 
 from .conflicts import find_conflict, newest
@@ -39,7 +38,7 @@ class CheckedModel(Model):
             return super()._do_update(base_qs, using, pk_val, values, *rest)
         if version.expected is None:
             return _ensure_absent(self, field, using)
-        as_read(base_qs, field, version.expected)
+        base_qs.query.where.add(AsRead(field, version.expected), AND)
         updated = super()._do_update(base_qs, using, pk_val, values, *rest)
         if not updated:
             raise find_conflict(self, field, expected=version.expected, using=using)
@@ -76,10 +75,24 @@ class CheckedModel(Model):
         return super().delete(using, *rest, **named)
 
 
-def as_read(rows: Any, field: VersionField, expected: int) -> None:
-    """Narrow a queryset of our own to the version that was read: `filter()` would copy it, at a tenth of a save."""
-    column = field.get_col(rows.query.get_initial_alias())
-    rows.query.where.add(Exact(column, expected), AND)
+class AsRead:
+    """The condition `version = the one that was read`, for a queryset of our own.
+
+    `filter()` says the same, but copies the queryset and resolves names for it, at a tenth of a save.
+    """
+
+    __slots__ = ("_column", "_expected")
+
+    contains_aggregate = contains_over_clause = False
+
+    def __init__(self, field: VersionField, expected: int) -> None:
+        self._column = field.column
+        self._expected = expected
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[int]]:
+        """As of each part of a query."""
+        table = compiler.quote_name_unless_alias(compiler.query.get_initial_alias())
+        return f"{table}.{compiler.quote_name_unless_alias(self._column)} = %s", [self._expected]
 
 
 def _ensure_absent(instance: Model, field: VersionField, using: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -15,14 +16,32 @@ from .versions import VersionField
 
 
 class _Hook:
-    """Called after the commit. Django drops it uncalled when its transaction, or its savepoint, is rolled back."""
+    """Called after the commit. Django drops it uncalled when its transaction, or its savepoint, is rolled back.
 
-    __slots__ = ("__weakref__", "finalizer")
+    With `__del__` and not with `weakref.finalize()`, which costs more than all the rest of a checked save.
+    """
 
-    finalizer: weakref.finalize[[], _Hook]
+    __slots__ = ("_connection", "_outermost", "_undos")
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self._connection = connection
+        self._outermost = weakref.ref(connection.atomic_blocks[0])
+        self._undos: list[Callable[[], None]] = []
+
+    def add(self, undo: Callable[[], None]) -> None:
+        """Call this, too, when the hook is dropped."""
+        self._undos.append(undo)
 
     def __call__(self) -> None:
-        self.finalizer.detach()
+        self._undos.clear()
+
+    def __del__(self) -> None:
+        # An earlier hook that fails after the commit makes Django drop the others, too. Autocommit is on then, or
+        # another transaction has begun.
+        open_blocks = self._connection.atomic_blocks
+        if not self._connection.autocommit and (not open_blocks or open_blocks[0] is self._outermost()):
+            for undo in self._undos:
+                undo()
 
 
 def at_rollback(connection: BaseDatabaseWrapper, undo: Callable[[], None]) -> None:
@@ -30,22 +49,20 @@ def at_rollback(connection: BaseDatabaseWrapper, undo: Callable[[], None]) -> No
 
     Without a transaction of the user nothing can be rolled back, so nothing is called.
     """
-    blocks = users_blocks(connection)
-    if not blocks:
-        return
-    outermost = weakref.ref(connection.atomic_blocks[0])
+    if users_blocks(connection):
+        hook_of(connection).add(undo)
 
-    def dropped() -> None:
-        # An earlier hook that fails after the commit makes Django drop the others, too. Autocommit is on then, or
-        # another transaction has begun.
-        open_blocks = connection.atomic_blocks
-        if not connection.autocommit and (not open_blocks or open_blocks[0] is outermost()):
-            undo()
 
-    hook = _Hook()
-    hook.finalizer = weakref.finalize(hook, dropped)
-    hook.finalizer.atexit = False
+def hook_of(connection: BaseDatabaseWrapper) -> _Hook:
+    """The hook that Django keeps for as long as all that is written here stands; one for saves in a row."""
+    hooks: list[Any] = connection.run_on_commit  # triples, of which the stubs know the first two
+    if hooks:
+        savepoints, last, _ = hooks[-1]
+        if type(last) is _Hook and savepoints == set(connection.savepoint_ids):
+            return last
+    hook = _Hook(connection)
     connection.on_commit(hook, robust=True)
+    return hook
 
 
 def set_version(instance: Model, field: VersionField, version: int | None, using: str) -> None:

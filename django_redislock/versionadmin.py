@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import flatten_fieldsets
+from django.db.models import Model
 from django.http import HttpRequest, HttpResponseRedirect
 
 from .conflicts import VersionConflict
@@ -23,7 +24,8 @@ class VersionedAdmin(Base):
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """As Django's, with the hidden version."""
         fieldsets = super().get_fieldsets(request, obj)
-        version = version_field_of(self.model)
+        model: type[Model] = self.model
+        version = version_field_of(model)
         shown = {*flatten_fieldsets(fieldsets), *self.get_readonly_fields(request, obj)}
         if version is None or version.name in shown:
             return fieldsets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import BigIntegerField, Field, Model
@@ -57,6 +58,11 @@ class VersionField(VersionBase):
         # The database fills it in for rows that were there before, and for code that does not know it yet.
         super().__init__(verbose_name, name, db_default=FIRST, blank=True, **options)
 
+    def contribute_to_class(self, cls: type[Model], *rest: Any, **named: Any) -> None:
+        """As Django's; what was known of the model before is known no more."""
+        super().contribute_to_class(cls, *rest, **named)
+        version_field_of.cache_clear()
+
     def deconstruct(self) -> Any:
         """For migrations."""
         name, _, args, options = super().deconstruct()
@@ -106,7 +112,8 @@ class VersionField(VersionBase):
         return super().get_db_prep_save(FIRST if value is None else value, connection)
 
 
-def version_field_of(model: type[Model]) -> VersionField | None:
+@cache
+def version_field_of(model: type[Any]) -> VersionField | None:
     """The field that keeps the version of a model's rows, perhaps a parent's, if there is one."""
     return next(version_fields_of(model), None)
 

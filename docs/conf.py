@@ -8,7 +8,8 @@ import django
 from django.conf import settings
 
 # Enough of Django for autodoc to import the package.
-settings.configure(INSTALLED_APPS=[
+settings.configure(
+    INSTALLED_APPS=[
         "django.contrib.admin",
         "django.contrib.auth",
         "django.contrib.contenttypes",

@@ -36,6 +36,8 @@ from tests.faults import ODDS, Proxy, Weather, proxy_to
 from tests.flows import until
 from tests.servers import Redis
 
+pytestmark = pytest.mark.long
+
 MANAGE = Path(__file__).parent.parent / "testproject" / "manage.py"
 ORDERS = 240
 FEW = 60

@@ -18,6 +18,8 @@ from benchmarks.line import Line, jain
 from benchmarks.measure import Contender, Turn, interleaved
 from benchmarks.report import Column, Report, Target
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent
 
 PAIR_TRIPS = {
@@ -209,6 +211,20 @@ def test_faults_lose_no_money(real_redis, tmp_path):
     report = run_benchmark("faults", "--workers", "2", "--file", str(tmp_path / "few.csv"), to=tmp_path / "faults.json")
     assert all(target["met"] for target in report["targets"])
     assert all(row["faults"] > 0 for row in report["rows"].values())
+
+
+def test_version_compares_the_checked_save_with_others(tmp_path):
+    if "TEST_POSTGRES_URL" not in os.environ:
+        pytest.skip("It needs PostgreSQL.")
+    report = run_benchmark("version", "--rounds", "2", to=tmp_path / "version.json")
+    queries = {name: row["queries"] for name, row in report["rows"].items()}
+    assert {name: number for name, number in queries.items() if "concurrency" not in name} == {
+        "plain save(), autocommit": 1,
+        "VersionField save(), autocommit": 1,
+        "plain save(), in a transaction": 1,
+        "VersionField save(), in a transaction": 1,
+    }
+
 
 def test_edges_compares_the_decorator_with_the_block(real_redis, tmp_path):
     if "TEST_POSTGRES_URL" not in os.environ:

@@ -102,6 +102,7 @@ def write_file(block: Block, directory: Path) -> None:
         file.write(block.text)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_the_tutorial_works_from_an_empty_directory(tmp_path, real_redis):
     environment = {

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.sites import postgres_database, put_under_load, site
 
-pytestmark = [pytest.mark.usefixtures("real_redis"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("real_redis"), pytest.mark.timeout(120)]
 
 EXPECTED = {200, 302, 423, 409}
 CUT_OFF = {0, 502}

@@ -194,6 +194,7 @@ LET_GO = {"max_hold": LIMIT}
 NOT_RENEWED = "keeping.watchdog.ring = lambda at: None"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("db_alias", ["postgres", "mariadb"], indirect=True)
 @pytest.mark.parametrize(("first", "terms"), [(NOT_RENEWED, EXPIRING), ("", LET_GO)], ids=["expiring", "let go"])
 def test_no_increment_is_lost_and_every_late_one_is_told(document, db_alias, first, terms):

@@ -252,6 +252,7 @@ print("done", flush=True)
 """
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_no_increment_is_lost_without_any_lock(page, using, real_redis):
     with ExitStack() as stack:

@@ -361,6 +361,7 @@ while done < {times}:
 TIMES = 40
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("db_alias", "on_outage"), [("postgres", "raise"), ("mariadb", "optimistic")], indirect=["db_alias"]
 )

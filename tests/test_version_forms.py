@@ -18,7 +18,7 @@ from tests.testapp.models import Document, Page
 pytestmark = pytest.mark.django_db
 
 
-class DocumentForm(forms.ModelForm):  # type: ignore[type-arg]  # subscripting it works in the stubs only
+class DocumentForm(forms.ModelForm):
     class Meta:
         model = Document
         fields = ("title", "version")

@@ -19,8 +19,8 @@ RELEASE_MANY, LEAVE_MANY, RENEW_MANY = (
     scripts.load(verb, "grant", "several") for verb in ("release_many", "leave_many", "renew_many")
 )
 
-PORTION = 100
-"""Leases that one script renews: more of them would keep the server from others for long."""
+PORTION = 500
+"""Leases that one script renews: more of them would keep the server from others for over half a millisecond."""
 
 ANSWERS = {"1": Answer.DONE, "0": Answer.GONE, "2": Answer.ANOTHERS, "3": Answer.FORCED}
 NO_NAME = ""
