@@ -30,7 +30,7 @@ class CheckedModel(Model):
         field = version_field_of(base_qs.model)
         if field is None or field.model is not base_qs.model:  # a child's table; its parent has the version
             return super()._do_update(base_qs, using, pk_val, values, *rest)
-        version = next((value for written, _, value in values if written is field), MISSING)
+        version = written_to(field, values)
         if version is MISSING:  # update_fields does not name it
             version = field.pre_save(self, False)
             values = [*values, (field, None, version)]
@@ -73,6 +73,14 @@ class CheckedModel(Model):
                 _hold_row(self, field, using)
                 return super().delete(using, *rest, **named)
         return super().delete(using, *rest, **named)
+
+
+def written_to(field: VersionField, values: Any) -> Any:
+    """What a save writes to the field, if it writes it."""
+    for written, _, value in values:
+        if written is field:
+            return value
+    return MISSING
 
 
 class AsRead:

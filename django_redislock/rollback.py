@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from django.db import connections
@@ -21,27 +20,38 @@ class _Hook:
     With `__del__` and not with `weakref.finalize()`, which costs more than all the rest of a checked save.
     """
 
-    __slots__ = ("_connection", "_outermost", "_undos")
+    __slots__ = ("_before", "_connection", "_outermost", "_undos")
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self._connection = connection
         self._outermost = weakref.ref(connection.atomic_blocks[0])
         self._undos: list[Callable[[], None]] = []
+        self._before: dict[int, tuple[weakref.ref[Model], str, int | None]] = {}
+        """By the identity of instances: the field and the version that each had first."""
 
     def add(self, undo: Callable[[], None]) -> None:
         """Call this, too, when the hook is dropped."""
         self._undos.append(undo)
 
+    def remember(self, instance: Model, attname: str, before: int | None) -> None:
+        """Let the instance go back to this version, unless it goes back to an earlier one already."""
+        known = self._before.get(id(instance))
+        if known is None or known[0]() is not instance:
+            self._before[id(instance)] = (weakref.ref(instance), attname, before)
+
     def __call__(self) -> None:
         self._undos.clear()
+        self._before.clear()
 
     def __del__(self) -> None:
         # An earlier hook that fails after the commit makes Django drop the others, too. Autocommit is on then, or
         # another transaction has begun.
         open_blocks = self._connection.atomic_blocks
         if not self._connection.autocommit and (not open_blocks or open_blocks[0] is self._outermost()):
-            for undo in self._undos:
-                undo()
+            for undo_more in self._undos:
+                undo_more()
+            for reference, attname, before in self._before.values():
+                undo(reference, attname, before)
 
 
 def at_rollback(connection: BaseDatabaseWrapper, undo: Callable[[], None]) -> None:
@@ -73,7 +83,9 @@ def set_version(instance: Model, field: VersionField, version: int | None, using
 
 def undo_at_rollback(instance: Model, field: VersionField, before: int | None, using: str) -> None:
     """Let the instance have this version again when the open transaction or savepoint is rolled back."""
-    at_rollback(connections[using], partial(undo, weakref.ref(instance), field.attname, before))
+    connection = connections[using]
+    if users_blocks(connection):
+        hook_of(connection).remember(instance, field.attname, before)
 
 
 def undo(reference: weakref.ref[Model], attname: str, before: int | None) -> None:
