@@ -8,101 +8,74 @@
 -- Those that the token holds already count as taken and are kept for another ttl, but in line those after the one that
 -- it waits for: they are given back.
 --
--- KEYS     the keys of the locks, in the order that counts
--- ARGV     1 token   2 nothing   3 root of all names   4 ttl in ms   5 holder   6 wake-up channel, or nothing
---          7 all, line or free   8 the most that are taken
--- returns  {1, fence, fence, ...}       one for each key; 0 for one that was not taken
---          {0, index, fence, since in us, now in us, ttl left in ms, holder, index, ...}     who holds which
+-- KEYS     as in parts/several.lua
+-- ARGV     1 to 3 as in parts/several.lua   4 ttl in ms   5 holder   6 wake-up channel, or nothing   7 all, line or free
+--          8 the most that are taken
+-- returns  fence                        all are the token's, newly, with this fence
+--          {1, fence, fence, ...}       one for each key; 0 for one that was not taken
+--          {0, now in us, index, 'end in ms, fence, since in us, holder', index, ...}     who holds which
 --          {2, name, holder, ...}       waiting would never end: who holds what
+-- include: lock
 local ttl, holder, channel, way, limit = ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
+-- include: hand_over
+-- include: several
+-- include: queue
+local values = values_of_all()
 
-local now = server_time()
-local values = values_of(KEYS)
-local buckets, names, queues = read_keys(KEYS)
-local somebody_waits = count_existing(queues) > 0
+-- Whether somebody else holds it, after those who wait for it had their turn.
+local function is_anothers(index)
+  local value = values[index]
+  if not value or is_mine(value) then
+    return false
+  end
+  if not is_held(value) then
+    use(index)
+    values[index] = string.sub(value, 1, 1) == '+' and hand_over() and call('HGET', held_key, name)
+  end
+  return values[index] and not is_mine(values[index])
+end
 
--- The value of a lock after those who wait for it had their turn; false when it is free for us.
-local function settled(index)
-  if not values[index] and somebody_waits then
-    use(KEYS[index], buckets[index], names[index], queues[index])
-    if hand_over() then
-      values[index] = call('GET', KEYS[index])
+-- Makes the token the owner of the chosen locks, those that it owns already for another ttl. Gives the new fence.
+local function take(chosen)
+  -- One number above all that any of these buckets has given.
+  local fence_keys, fence = {}, now
+  for group = 1, groups do
+    fence_keys[group] = KEYS[2 * group]
+  end
+  for _, last in ipairs(call('MGET', unpack(fence_keys))) do
+    if last and last + 0 >= fence + 0 then
+      fence = string.format('%.0f', last + 1)
     end
   end
-  return values[index]
-end
-
-local function is_anothers(index)
-  local value = settled(index)
-  return value and not is_mine(value)
-end
-
-local function refusal(reply, index)
-  local _, fence, since, who = string.match(values[index], '^(%S+) (%d+) (%d+) (.*)$')
-  local left = call('PTTL', KEYS[index])
-  for _, part in ipairs({index, tonumber(fence), tonumber(since), now, left, who}) do
-    reply[#reply + 1] = part
-  end
-end
-
--- Makes the token the owner of the chosen locks, those that it owns already for another ttl. Gives their fences.
-local function take(chosen)
-  local indexed, held_keys, fence_keys, fences = {}, {}, {}, {}
-  local now_ms, now_text = math.floor(now / 1000), string.format('%.0f', now)
-  local expires = string.format('%.0f', now_ms + ttl)
+  local ends = now_ms + ttl
+  local fresh = '-' .. token .. ' ' .. ends .. ' ' .. fence .. ' ' .. now .. ' ' .. holder
+  local pairs_of = {}
   for _, index in ipairs(chosen) do
-    local bucket = buckets[index]
-    local entries = indexed[bucket]
+    local group, value = group_of[index], values[index]
+    local entries = pairs_of[group]
     if not entries then
       entries = {}
-      indexed[bucket] = entries
-      held_keys[#held_keys + 1], fence_keys[#fence_keys + 1] = bucket .. ':held', bucket .. ':fence'
+      pairs_of[group] = entries
     end
-    entries[#entries + 1] = expires
-    entries[#entries + 1] = names[index]
+    local size = #entries
+    entries[size + 1] = names[index]
+    entries[size + 2] = value and string.gsub(value, ' %d+', ' ' .. ends, 1) or fresh
   end
-
-  -- One number above all that any of these buckets has given, for each lock one more.
-  local fence = now - 1
-  for _, last in ipairs(values_of(fence_keys)) do
-    fence = math.max(fence, tonumber(last or 0))
-  end
-  local tail = ' ' .. now_text .. ' ' .. holder
-  for _, index in ipairs(chosen) do
-    if values[index] then
-      fences[index] = tonumber(string.match(values[index], '^%S+ (%d+) '))
-      call('PEXPIRE', KEYS[index], ttl)
-    else
-      fence = fence + 1
-      fences[index] = fence
-      call('SET', KEYS[index], mine .. string.format('%.0f', fence) .. tail, 'PX', ttl)
-    end
-  end
-  local set = {}
-  local fence_text = string.format('%.0f', fence)
-  for _, key in ipairs(fence_keys) do
-    set[#set + 1] = key
-    set[#set + 1] = fence_text
-  end
-  in_portions(set, function(...) call('MSET', ...) end)
-
-  -- As in parts/grant.lua.
-  local is_used = count_existing(held_keys) > 0
-  for bucket, entries in pairs(indexed) do
-    local held = bucket .. ':held'
-    local index_ttl = is_used and call('PTTL', held) or -2
-    in_portions(entries, function(...) call('ZADD', held, ...) end)
-    if index_ttl ~= -2 then
-      call('ZREMRANGEBYSCORE', held, '-inf', now_ms)
-    end
-    if index_ttl < tonumber(ttl) then
+  local fences = {}
+  for group, entries in pairs(pairs_of) do
+    local held = KEYS[2 * group - 1]
+    call('HSET', held, unpack(entries))
+    if call('PTTL', held) < ttl + 0 then
       call('PEXPIRE', held, ttl)
     end
+    fences[#fences + 1] = KEYS[2 * group]
+    fences[#fences + 1] = fence
   end
-  return fences
+  call('MSET', unpack(fences))
+  return tonumber(fence)
 end
 
-local chosen, busy = {}, {}
+local chosen, busy, had = {}, {}, false
 local function choose(index)
   if #chosen < limit then
     chosen[#chosen + 1] = index
@@ -111,46 +84,55 @@ end
 
 if way == 'free' then
   -- What was taken before counts first: sent twice, it is answered twice alike.
-  for index = 1, #KEYS do
-    if values[index] and is_mine(values[index]) then
+  for index = 1, #names do
+    if is_mine(values[index]) then
       choose(index)
     end
   end
 end
-for index = 1, #KEYS do
+for index = 1, #names do
+  local mine = values[index] and is_mine(values[index])
+  had = had or mine
   if way == 'line' and #busy > 0 then
-    if values[index] and is_mine(values[index]) then
-      use(KEYS[index], buckets[index], names[index], queues[index])
-      free()
+    if mine then
+      use(index)
+      free(string.sub(values[index], 1, 1))
     end
-  elseif is_anothers(index) then
+  elseif not mine and is_anothers(index) then
     busy[#busy + 1] = index
-  elseif way ~= 'free' or not values[index] then
+  elseif way ~= 'free' or not mine then
     choose(index)
   end
 end
 
-local fences = {}
+local fence
 if #chosen > 0 and (way ~= 'all' or #busy == 0) then
-  fences = take(chosen)
+  fence = take(chosen)
 end
 if way == 'free' or #busy == 0 then
+  if not had and #chosen == #names then
+    return fence
+  end
   local reply = {1}
-  for index = 1, #KEYS do
-    reply[index + 1] = fences[index] or 0
+  for index = 1, #names do
+    reply[index + 1] = 0
+  end
+  for _, index in ipairs(chosen) do
+    local value = values[index]
+    reply[index + 1] = value and tonumber(string.match(value, '^%S+ %d+ (%d+)')) or fence
   end
   return reply
 end
 if channel ~= '' then
-  local index = busy[1]
-  use(KEYS[index], buckets[index], names[index], queues[index])
-  local edges = line_up(values[index], now, ttl, holder, channel)
+  use(busy[1])
+  local edges = line_up(values[busy[1]], ttl, holder, channel, '1')
   if edges then
     return edges
   end
 end
-local reply = {0}
+local reply = {0, now}
 for _, index in ipairs(busy) do
-  refusal(reply, index)
+  reply[#reply + 1] = index
+  reply[#reply + 1] = string.match(values[index], '^%S+ (.*)$')
 end
 return reply

@@ -1,16 +1,20 @@
 -- force: take the key from whoever holds it, and give it to the first live waiter. A note tells the one who held it.
 --
--- KEYS     1 to 5 as in parts/grant.lua
--- ARGV     1 to 3 as in parts/grant.lua; the token is nobody's
--- returns  {fence, since in us, now in us, ttl left in ms, holder}     who held it   or   false
-local value = redis.call('GET', lock_key)
+-- KEYS     1 to 3 as in parts/lock.lua
+-- ARGV     1 to 2 as in parts/lock.lua; the token is nobody's
+-- returns  {'end in ms, fence, since in us, holder', now in us}     who held it   or   false
+-- include: lock
+local value = call('HGET', held_key, name)
 if not value then
   return false
 end
-local owner, fence, since, who = string.match(value, '^(%S+) (%d+) (%d+) (.*)$')
-local left = redis.call('PTTL', lock_key)
+local mark, owner, about, ends = string.match(value, '^(.)(%S+) ((%d+) .*)$')
+local left = ends - now_ms
+if left <= 0 then
+  return false
+end
+-- include: hand_over
 -- After that its deadline has told it already.
-local note_key = string.sub(held_key, 1, -#':held' - 1) .. ':released:' .. owner .. ':' .. name
-redis.call('SET', note_key, '-2', 'PX', math.max(1, left))
-free()
-return {tonumber(fence), tonumber(since), server_time(), left, who}
+call('SET', bucket .. 'released:' .. owner .. ':' .. name, '-2', 'PX', left)
+free(mark)
+return {about, now}

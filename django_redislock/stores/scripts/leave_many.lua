@@ -1,16 +1,18 @@
 -- leave_many: stop waiting for any of several keys, and give up those that the token holds.
 --
--- KEYS     the keys of the locks
--- ARGV     1 token   2 nothing   3 root of all names
+-- KEYS     as in parts/several.lua
+-- ARGV     1 to 3 as in parts/several.lua
 -- returns  1: the token neither waits for them nor holds them
-local buckets, names, queues = read_keys(KEYS)
-for index, value in ipairs(values_of(KEYS)) do
-  use(KEYS[index], buckets[index], names[index], queues[index])
+-- include: lock
+-- include: hand_over
+-- include: several
+for index, value in ipairs(values_of_all()) do
+  use(index)
   call('LREM', queue_key, 1, token)
-  call('HDEL', waiters_key, token)
+  call('DEL', record_of(token))
   if is_mine(value) then
-    free()
+    free(string.sub(value, 1, 1))
   end
 end
-call('DEL', root .. ':flow:' .. flow_of(token))
+call('DEL', flow_key(token))
 return 1

@@ -1,55 +1,58 @@
 -- release_many: give several keys up that the token holds, each to its first live waiter; sent twice, it is answered
 -- twice alike.
 --
--- KEYS     the keys of the locks, then the note that these were released
--- ARGV     1 token   2 nothing   3 root of all names   4 ms for which the note is kept, if the leases had as many left
--- returns  for each lock one character: 1 released   0 nobody holds the key   2 somebody else does   3 it was taken
---          away by force
-local note_key, note_ttl = table.remove(KEYS), tonumber(ARGV[4])
+-- KEYS     as in parts/several.lua, then the note that these were released
+-- ARGV     1 to 3 as in parts/several.lua   4 ms for which the note is kept, if the leases had as many left
+-- returns  1 all were released   or for each lock one character: 1 released   0 nobody holds the key   2 somebody else
+--          does   3 it was taken away by force
+-- include: lock
+local note, note_ttl = table.remove(KEYS), ARGV[4]
+-- include: hand_over
+-- include: several
+local values = values_of_all()
 
-local values = values_of(KEYS)
-local buckets, names, queues = read_keys(KEYS)
-local answers, owned = {}, {}
-for index, value in ipairs(values) do
+local leaving, waited_for, left = {}, {}, 0
+for index = 1, #names do
+  local value = values[index]
   if is_mine(value) then
-    answers[index] = '1'
-    owned[#owned + 1] = index
-  elseif call('GET', buckets[index] .. ':released:' .. token .. ':' .. names[index]) == '-2' then
-    answers[index] = '3'
-  else
-    answers[index] = value and '2' or '0'
-  end
-end
-if #owned == 0 then
-  return call('GET', note_key) or table.concat(answers)
-end
-
--- So nothing outlives what a crash of the holder would have left.
-note_ttl = math.max(1, math.min(note_ttl, call('PTTL', KEYS[owned[1]])))
-
-local somebody_waits = count_existing(queues) > 0
-local freed, freed_of = {}, {}
-for _, index in ipairs(owned) do
-  local bucket = buckets[index]
-  local handed_over = false
-  if somebody_waits then
-    use(KEYS[index], bucket, names[index], queues[index])
-    handed_over = hand_over()
-  end
-  if not handed_over then
-    freed[#freed + 1] = KEYS[index]
-    local of_bucket = freed_of[bucket]
-    if not of_bucket then
-      of_bucket = {}
-      freed_of[bucket] = of_bucket
+    left = string.match(value, ' (%d+)') - now_ms
+    if string.sub(value, 1, 1) == '-' then
+      local entries = leaving[group_of[index]] or {}
+      leaving[group_of[index]] = entries
+      entries[#entries + 1] = names[index]
+    else
+      waited_for[#waited_for + 1] = index
     end
-    of_bucket[#of_bucket + 1] = names[index]
+    values[index] = true
   end
 end
-in_portions(freed, function(...) call('DEL', ...) end)
-for bucket, of_bucket in pairs(freed_of) do
-  in_portions(of_bucket, function(...) call('ZREM', bucket .. ':held', ...) end)
+if left == 0 then
+  local answer = call('GET', note)
+  if answer then
+    return answer
+  end
 end
-local answer = table.concat(answers)
-call('SET', note_key, answer, 'PX', note_ttl)
+
+for group, entries in pairs(leaving) do
+  call('HDEL', KEYS[2 * group - 1], unpack(entries))
+end
+for _, index in ipairs(waited_for) do
+  use(index)
+  free('+')
+end
+local answers, all = {}, true
+for index = 1, #names do
+  if values[index] == true then
+    answers[index] = '1'
+  else
+    all = false
+    use(index)
+    answers[index] = call('GET', note_key()) == '-2' and '3' or is_held(values[index]) and '2' or '0'
+  end
+end
+local answer = all and '1' or table.concat(answers)
+if left > 0 then
+  -- So nothing outlives what a crash of the holder would have left.
+  call('SET', note, answer, 'PX', math.min(note_ttl, left))
+end
 return answer

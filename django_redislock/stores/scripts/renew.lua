@@ -1,22 +1,22 @@
 -- renew: keep the key for another ttl if the token holds it; what has ended is never brought back.
 --
--- KEYS     1 lock   2 held index of the bucket   3 note that the token has it no more
--- ARGV     1 token   2 ttl in ms   3 name of the lock
+-- KEYS     1 to 3 as in parts/lock.lua   4 note on how the token's lease has ended
+-- ARGV     1 to 2 as in parts/lock.lua   3 ttl in ms
 -- returns  1 renewed   0 nobody holds the key   -1 somebody else does   -2 it was taken away by force
-local lock_key, held_key, note_key = KEYS[1], KEYS[2], KEYS[3]
-local token, ttl, name = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+-- include: lock
+local note_key, ttl = KEYS[4], ARGV[3]
 
-local value = redis.call('GET', lock_key)
-if not value or string.sub(value, 1, #token + 1) ~= token .. ' ' then
-  if redis.call('GET', note_key) == '-2' then
-    return -2
-  end
-  return value and -1 or 0
+local value = call('HGET', held_key, name)
+local mark, owner, ends, fence, since, holder
+if value then
+  mark, owner, ends, fence, since, holder = string.match(value, '^(.)(%S+) (%d+) (%d+) (%d+) (.*)$')
 end
-local time = redis.call('TIME')
-redis.call('PEXPIRE', lock_key, ttl)
-redis.call('ZADD', held_key, time[1] * 1000 + math.floor(time[2] / 1000) + ttl, name)
-if redis.call('PTTL', held_key) < ttl then
-  redis.call('PEXPIRE', held_key, ttl)
+local lives = value and ends + 0 > now_ms
+if lives and owner == token then
+  hold(mark, token, ttl, fence, since, holder)
+  return 1
 end
-return 1
+if call('GET', note_key) == '-2' then
+  return -2
+end
+return lives and -1 or 0

@@ -1,54 +1,51 @@
--- several: what the verbs for several locks share, put after parts/grant.lua. They get the keys of the locks only, of
--- as many buckets as there are, and read from these the names of the rest.
+-- several: what the verbs for several locks share, put after parts/lock.lua and parts/hand_over.lua. The names of the
+-- locks come in groups, each of one bucket; all that is asked of a bucket is asked once for a group.
+--
+-- KEYS     for each group   1 held locks of its bucket   2 last fence of its bucket
+-- ARGV     1 nothing   2 token   3 how many come before the sizes of the groups; after these come all the names
+local ahead, groups = tonumber(ARGV[3]), math.floor(#KEYS / 2)
+local behind = ahead + groups
 
-local call = redis.call
-local mine = token .. ' '
-
-local function is_mine(value)
-  return value and string.sub(value, 1, #mine) == mine
-end
-
--- Lua cannot pass more arguments than some thousands at once.
-local MOST = 1000
-
--- Calls fn with all of the list, as much at once as Lua can pass; gives the sum of what it gives, if anything.
-local function in_portions(list, fn)
-  local sum = 0
-  for from = 1, #list, MOST do
-    local number = fn(unpack(list, from, math.min(from + MOST - 1, #list)))
-    sum = sum + (number or 0)
+local names, group_of, sizes = {}, {}, {}
+for group = 1, groups do
+  sizes[group] = tonumber(ARGV[ahead + group])
+  for _ = 1, sizes[group] do
+    local index = #names + 1
+    names[index], group_of[index] = ARGV[behind + index], group
   end
-  return sum
 end
 
-local function values_of(keys)
-  local values = {}
-  in_portions(keys, function(...)
-    for _, value in ipairs(call('MGET', ...)) do
+-- What is held of each group; every name's value, or false.
+local function values_of_all()
+  local values, from = {}, behind + 1
+  for group = 1, groups do
+    local upto = from + sizes[group] - 1
+    for _, value in ipairs(call('HMGET', KEYS[2 * group - 1], unpack(ARGV, from, upto))) do
       values[#values + 1] = value
     end
-  end)
+    from = upto + 1
+  end
   return values
 end
 
-local function count_existing(keys)
-  return in_portions(keys, function(...) return call('EXISTS', ...) end)
+-- Points what is said in the other parts of one lock at the one with this number.
+local function use(index)
+  local group = group_of[index]
+  name, held_key, fence_key = names[index], KEYS[2 * group - 1], KEYS[2 * group]
+  bucket = string.sub(held_key, 1, -#'held' - 1)
+  queue_key = bucket .. 'queue:' .. name
 end
 
--- What the keys of the locks say: their buckets' beginnings, their names, their queues.
-local function read_keys(keys)
-  local buckets, names, queues = {}, {}, {}
-  local begins = #root + 2
-  for index, key in ipairs(keys) do
-    local ends = string.find(key, '}', begins, true)
-    local bucket, plain = string.sub(key, 1, ends), string.sub(key, ends + 7)
-    buckets[index], names[index], queues[index] = bucket, plain, bucket .. ':queue:' .. plain
-  end
-  return buckets, names, queues
+local function note_key()
+  return bucket .. 'released:' .. token .. ':' .. name
 end
 
--- Points the functions of parts/grant.lua at one of the locks.
-local function use(key, bucket, plain, queue)
-  lock_key, name, queue_key = key, plain, queue
-  held_key, fence_key, waiters_key = bucket .. ':held', bucket .. ':fence', bucket .. ':waiters:' .. plain
+local prefix = token .. ' '
+-- Whether a value says that the token holds the lock, or for how long somebody holds it.
+local function is_mine(value)
+  return value and string.sub(value, 2, #prefix + 1) == prefix and string.match(value, ' (%d+)') + 0 > now_ms
+end
+
+local function is_held(value)
+  return value and string.match(value, ' (%d+)') + 0 > now_ms
 end
