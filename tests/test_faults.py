@@ -19,6 +19,7 @@ from django_redislock.handler import locks
 from django_redislock.keys import bucket_of
 from django_redislock.lease import Lease, LeaseState
 from django_redislock.many import NamedLocks
+from django_redislock.stores import many
 from django_redislock.stores.base import Answer, Renewal
 from django_redislock.stores.debts import Debts
 from django_redislock.stores.many import ACQUIRE_MANY, LEAVE_MANY, RELEASE_MANY, RENEW_MANY
@@ -490,7 +491,8 @@ class TestRenewMany:
             proxy.faults.extend(faults)
             fails(partial(renew, leases), cause)
 
-    def test_more_than_a_script_takes_go_in_portions(self, proxy):
+    def test_more_than_a_script_takes_go_in_portions(self, proxy, monkeypatch):
+        monkeypatch.setattr(many, "PORTION", 100)
         names = [f"name-{number}" for number in range(250)]
         with lock_many(names) as leases:
             proxy.seen.clear()
