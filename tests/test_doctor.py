@@ -44,6 +44,11 @@ def real(real_redis: str, settings: Any) -> Iterator[Any]:
         server.config_set(name, value)
 
 
+def can_be_asked_for_rights(server: Any) -> bool:
+    """`ACL DRYRUN` came with Redis 7; before, the trial of each script has to do."""
+    return "dryrun" in str(server.execute_command("ACL HELP")).lower()
+
+
 class Chart(Patient):
     """A patient of whom we know what it would say."""
 
@@ -70,7 +75,7 @@ def test_a_healthy_server_gives_0(real):
     text, code = doctor()
     assert (code, re.findall("(?:WARNING|ERROR).*", text)) == (0, [])
     assert "Every script runs." in text
-    assert "The user default may run every command that is used." in text
+    assert ("The user default may run every command that is used." in text) is can_be_asked_for_rights(real)
 
 
 def test_a_warning_gives_1_and_an_error_2(real):
@@ -104,7 +109,7 @@ def test_a_right_that_is_lacking_is_named(real, settings):
     finally:
         real.acl_deluser("clerk")
     assert code == 2
-    assert "The user clerk may not run ZRANGEBYSCORE." in text
+    assert ("The user clerk may not run ZRANGEBYSCORE." in text) is can_be_asked_for_rights(real)
     assert "list fails: Redis could not be asked about what is held" in text
     assert "clerk:x" not in text
 

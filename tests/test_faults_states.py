@@ -120,6 +120,8 @@ def hanging(server: OwnRedis) -> Iterator[None]:
 @contextmanager
 def loading(server: OwnRedis) -> Iterator[None]:
     """It has started, and reads its data, for 10 ms each key."""
+    if not server.client().config_get("loading-process-events-interval-bytes"):
+        pytest.skip("This Redis cannot be made to answer while it loads a little.")
     server.client().mset({f"key-{number}": os.urandom(2_000) for number in range(500)})
     server.client().save()
     server.stop()

@@ -27,6 +27,7 @@ from django_redislock.stores.wakeups import IDLE, LONGEST_PAUSE, Interrupted, Re
 from tests.flows import client_of
 from tests.servers.process import Missing
 from tests.servers.redis import Redis as RedisServer
+from tests.test_stores import MANNERS
 
 KEY = Key("shelf")
 LONG = 600
@@ -356,7 +357,7 @@ def test_many_waiters_need_one_connection(open_shop):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"decode_responses": True}, {"protocol": 2}, {"protocol": 3}, {"socket_timeout": 0.3}, {"max_connections": 1}],
+    [{}, {"socket_timeout": 0.3}, {"max_connections": 1}, *MANNERS],
     ids=str,
 )
 def test_every_manner_of_client_is_woken(open_shop, options):
