@@ -99,8 +99,8 @@ class AsRead:
 
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[int]]:
         """As of each part of a query."""
-        table = compiler.quote_name_unless_alias(compiler.query.get_initial_alias())
-        return f"{table}.{compiler.quote_name_unless_alias(self._column)} = %s", [self._expected]
+        quote = connection.ops.quote_name
+        return f"{quote(compiler.query.get_initial_alias())}.{quote(self._column)} = %s", [self._expected]
 
 
 def _ensure_absent(instance: Model, field: VersionField, using: str) -> bool:

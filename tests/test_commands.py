@@ -294,6 +294,7 @@ def start(process: Peer) -> None:
 
 @pytest.mark.usefixtures("real_redis")
 class TestProcesses:
+    @pytest.mark.long
     def test_of_two_that_start_together_one_runs_fifty_times(self):
         with peer(REPORT) as one, peer(REPORT) as other:
             for _ in range(50):
