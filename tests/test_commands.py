@@ -279,6 +279,7 @@ from django.core.management import call_command, CommandError
 for line in sys.stdin:
     try:
         call_command("report")
+        sys.stdout.flush()
     except CommandError as error:
         print("busy", error.returncode, flush=True)
     except ValueError as error:
@@ -294,7 +295,6 @@ def start(process: Peer) -> None:
 
 @pytest.mark.usefixtures("real_redis")
 class TestProcesses:
-    @pytest.mark.long
     def test_of_two_that_start_together_one_runs_fifty_times(self):
         with peer(REPORT) as one, peer(REPORT) as other:
             for _ in range(50):
