@@ -397,8 +397,9 @@ class InMemory(Protocol):
 
 RUN = settings(max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-TestInMemory = pytest.mark.timeout(300)(InMemory.TestCase)  # making a failure short takes a while
+TestInMemory = pytest.mark.long(pytest.mark.timeout(300)(InMemory.TestCase))  # making a failure short takes a while
 TestInMemory.settings = RUN
 
-TestOnRealServer = pytest.mark.timeout(300)(pytest.mark.usefixtures("real_redis")(OnRealServer.TestCase))
+TestOnRealServer = pytest.mark.usefixtures("real_redis")(OnRealServer.TestCase)
+TestOnRealServer = pytest.mark.long(pytest.mark.timeout(300)(TestOnRealServer))
 TestOnRealServer.settings = RUN
