@@ -37,8 +37,8 @@ def test_the_sums_are_right(server, database, kill, tmp_path: Path):
         else:
             pytest.skip("There is no PostgreSQL.")
         served = stack.enter_context(site(server, database=url, redis=os.environ["TEST_REDIS_URL"]))
-        figures = put_under_load(served, visitors=8, seconds=3, kill=kill)
+        figures = put_under_load(served, visitors=8, seconds=6, kill=kill)
         audit = served.audit()
     assert audit.right, audit
-    assert audit.booked >= figures["statuses"][302] > 0
+    assert audit.booked >= figures["statuses"][302] > 10
     assert set(figures["statuses"]) <= EXPECTED | (CUT_OFF if kill else set()), figures
