@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from inspect import signature
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 from redis.exceptions import ConnectionError, NoPermissionError, NoScriptError, RedisError, ResponseError, TimeoutError
 
 from ..exceptions import StoreUnavailable
+from .connections import Connections
 from .debts import Debts
 from .discretion import hush, secrets_in
 from .many import Batch, ManyVerbs
@@ -28,37 +28,6 @@ logger = logging.getLogger("django_redislock")
 FAULTS = (RedisError, OSError)  # when the server cannot be asked, or refuses
 T = TypeVar("T")
 Evaluate = Callable[[Any, Any, Any], Any]
-
-
-class Connections:
-    """Connections for locks alone, to the server and with the settings of a pool, and as many as are used at once.
-
-    The pool's own may be used up by the cache, or closed at the end of somebody's request (`CLOSE_CONNECTION`), when a
-    lock has to be released. One that the server has closed is opened again when used: every verb may be sent twice.
-    """
-
-    def __init__(self, pool: redis.ConnectionPool) -> None:
-        self.pool = pool
-        self._idle: deque[Any] = deque()
-
-    def take(self) -> Any:
-        """An idle connection of this process, or a new one."""
-        try:
-            while True:
-                connection = self._idle.pop()
-                if connection.pid == os.getpid():
-                    return connection
-        except IndexError:
-            return self.pool.connection_class(**self.pool.connection_kwargs)
-
-    def give(self, connection: Any) -> None:
-        """Keep it for the next one."""
-        self._idle.append(connection)
-
-    def close(self) -> None:
-        """Close those that are idle."""
-        while self._idle:
-            self._idle.pop().disconnect()
 
 
 class RedisStore:
@@ -223,23 +192,25 @@ def settle(connection: Any, call: Call[None]) -> None:
         logger.debug("Refused, so what may be taken ends with its ttl: %s", error)  # that it was not answered is told
 
 
-CONFIRMATION = 1.0  # seconds for which one look for the server's confirmation of a subscription blocks
+HAS_PROTOCOLS = "protocol" in signature(redis.connection.AbstractConnection.__init__).parameters
+SUBSCRIBERS_OPTIONS = {"protocol": 2} if HAS_PROTOCOLS else {}  # with RESP3 what is published comes beside the replies
 
 
 class PoolSubscription:
-    """A `Subscription` on a connection of its own, made with the settings of a pool."""
+    """A `Subscription` on a connection of its own, made with the settings of a pool.
+
+    It reads the replies as they come: `PubSub.get_message()` costs more than all the rest of being woken.
+    """
 
     def __init__(self, pool: redis.ConnectionPool, channel: str) -> None:
         """Raises `Refused` where the user may not subscribe, `Interrupted` when the server cannot be reached."""
-        own: Any = redis.ConnectionPool(
-            connection_class=pool.connection_class, max_connections=1, **pool.connection_kwargs
-        )
-        self._pubsub = redis.client.PubSub(own)
         self._secrets = secrets_in(pool.connection_kwargs)
+        self._connection: Any = pool.connection_class(**pool.connection_kwargs | SUBSCRIBERS_OPTIONS)
         try:
-            self._pubsub.subscribe(channel)
-            while self._pubsub.get_message(timeout=CONFIRMATION) is None:
-                pass  # until the server has confirmed: what is published before would be lost
+            self._connection.connect()
+            self._connection.send_command("SUBSCRIBE", channel)
+            # Until the server has confirmed: what is published before would be lost.
+            self._connection.read_response(disconnect_on_error=False)
         except NoPermissionError as error:
             self.close()
             raise Refused(str(error)) from error
@@ -250,18 +221,16 @@ class PoolSubscription:
     def read(self, seconds: float) -> str | None:
         """The next message, if one comes within so many seconds."""
         try:
-            message = self._pubsub.get_message(timeout=seconds)
+            if not self._connection.can_read(timeout=seconds):
+                return None
+            kind, _, said = self._connection.read_response(disconnect_on_error=False)
         except (RedisError, OSError) as error:
             raise Interrupted(str(hush(error, self._secrets))) from error
-        if message is None:
-            return None
-        if message["type"] != "message":
-            raise Interrupted("the client has connected again by itself")
-        return text(message["data"])
+        return text(said) if text(kind) == "message" else None
 
     def close(self) -> None:
         """Close the connection."""
-        self._pubsub.close()
+        self._connection.disconnect()
 
 
 def evaluate(connection: Any, call: Call[Any], meanwhile: Callable[[], object] | None) -> Any:
