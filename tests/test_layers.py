@@ -22,6 +22,7 @@ LAYERS = {
     "stores": {
         "stores",
         "stores.base",
+        "stores.connections",
         "stores.debts",
         "stores.discretion",
         "stores.inquiry",

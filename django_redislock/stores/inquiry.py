@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..exceptions import StoreUnavailable
 from .base import Held, Refusal
+from .connections import Connections
 from .discretion import hush, secrets_in
 from .listing import Listed, list_held
-from .redis import FAULTS, Connections
+from .redis import FAULTS
 from .verbs import Call, Verbs
 
 if TYPE_CHECKING:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +11,7 @@ import redis
 from redis.exceptions import ConnectionError, NoPermissionError, NoScriptError, RedisError, ResponseError, TimeoutError
 
 from ..exceptions import StoreUnavailable
+from .connections import Connections
 from .debts import Debts
 from .discretion import hush, secrets_in
 from .many import Batch, ManyVerbs
@@ -28,37 +27,6 @@ logger = logging.getLogger("django_redislock")
 FAULTS = (RedisError, OSError)  # when the server cannot be asked, or refuses
 T = TypeVar("T")
 Evaluate = Callable[[Any, Any, Any], Any]
-
-
-class Connections:
-    """Connections for locks alone, to the server and with the settings of a pool, and as many as are used at once.
-
-    The pool's own may be used up by the cache, or closed at the end of somebody's request (`CLOSE_CONNECTION`), when a
-    lock has to be released. One that the server has closed is opened again when used: every verb may be sent twice.
-    """
-
-    def __init__(self, pool: redis.ConnectionPool) -> None:
-        self.pool = pool
-        self._idle: deque[Any] = deque()
-
-    def take(self) -> Any:
-        """An idle connection of this process, or a new one."""
-        try:
-            while True:
-                connection = self._idle.pop()
-                if connection.pid == os.getpid():
-                    return connection
-        except IndexError:
-            return self.pool.connection_class(**self.pool.connection_kwargs)
-
-    def give(self, connection: Any) -> None:
-        """Keep it for the next one."""
-        self._idle.append(connection)
-
-    def close(self) -> None:
-        """Close those that are idle."""
-        while self._idle:
-            self._idle.pop().disconnect()
 
 
 class RedisStore:
