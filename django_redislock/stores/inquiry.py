@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..exceptions import StoreUnavailable
+from .asking import FAULTS
 from .base import Held, Refusal
 from .connections import Connections
 from .discretion import hush, secrets_in
 from .listing import Listed, list_held
-from .redis import FAULTS
 from .verbs import Call, Verbs
 
 if TYPE_CHECKING:
