@@ -20,6 +20,7 @@ from .conf import InvalidLockSettings, Options, read_options
 from .keylock import KeyLock
 from .keys import Key
 from .stores.cluster import ClusterStore
+from .stores.clusterinquiry import ClusterInquiry
 from .stores.inquiry import Inquiry
 from .stores.redis import RedisStore
 
@@ -42,7 +43,7 @@ class Locks:
         store = self.store = store_of(options, client, prefix=prefix)
         self.where = (str(caches.settings[options.cache]["LOCATION"]), prefix)
         """Where its locks are kept; aliases that agree in it share them. It may hold a password."""
-        self.inquiry = Inquiry(client, scope=options.cache, prefix=prefix)
+        self.inquiry = inquiry_of(store, client, prefix=prefix)
         self._opened = (store, self.inquiry)
         self.kept: Callable[[str], KeyLock] = lru_cache(maxsize=1024)(
             lambda kept: KeyLock(store.part(Key(kept)), Key(kept))
@@ -73,6 +74,13 @@ def store_of(options: Options, connect: Callable[[], Any], *, prefix: str) -> Re
     if is_cluster(options.cache):
         return ClusterStore(connect, scope=options.cache, prefix=prefix)
     return RedisStore(connect, scope=options.cache, prefix=prefix)
+
+
+def inquiry_of(store: RedisStore | ClusterStore, connect: Callable[[], Any], *, prefix: str) -> Inquiry:
+    """Asks what the store keeps."""
+    if isinstance(store, ClusterStore):
+        return ClusterInquiry(store.nodes, scope=store.scope, prefix=prefix)
+    return Inquiry(connect, scope=store.scope, prefix=prefix)
 
 
 def is_cluster(cache: str) -> bool:

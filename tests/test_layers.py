@@ -24,6 +24,7 @@ LAYERS = {
         "stores.asking",
         "stores.base",
         "stores.cluster",
+        "stores.clusterinquiry",
         "stores.connections",
         "stores.debts",
         "stores.discretion",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from redis.cluster import ClusterNode, RedisCluster
@@ -22,7 +22,7 @@ from .. import clock
 from .connections import Connections
 
 if TYPE_CHECKING:
-    from redis import ConnectionPool
+    from redis import ConnectionPool, Redis
 
 Address = tuple[str, int]
 
@@ -46,13 +46,19 @@ def cluster_client(url: str, *, startup: Sequence[str], options: Mapping[str, An
         raise ConnectionError(f"no node of the cluster answers: {error}") from error
 
 
-class Node(NamedTuple):
+class Node:
     """One server of the cluster."""
 
-    address: Address
-    pool: ConnectionPool
-    """With the settings of the client."""
-    connections: Connections
+    def __init__(self, address: Address, client: Redis) -> None:
+        self.address = address
+        self.client = client
+        """redis-py's client of this very server, with the settings of the whole."""
+        self.connections = Connections(client.connection_pool)
+
+    @property
+    def pool(self) -> ConnectionPool:
+        """Knows how connections are made."""
+        return self.client.connection_pool
 
 
 class Nodes:
@@ -84,9 +90,9 @@ class Nodes:
             address = found.host, found.port
         return self._nodes.get(address) or self._meet(address)
 
-    def owners(self, buckets: Sequence[str]) -> dict[Address, Node]:
+    def owners(self, buckets: Sequence[str]) -> list[Node]:
         """The nodes that have any of the buckets."""
-        return {node.address: node for node in map(self.owner, buckets)}
+        return list(dict.fromkeys(map(self.owner, buckets)))
 
     def learn(self, bucket: str, error: MovedError) -> None:
         """Where the bucket is, as the node said that has it no more."""
@@ -119,8 +125,8 @@ class Nodes:
 
     def _meet(self, address: Address) -> Node:
         manager = self.client.nodes_manager
-        pool = manager.create_redis_node(*address, **manager.connection_kwargs).connection_pool
-        return self._nodes.setdefault(address, Node(address, pool, Connections(pool)))
+        client = manager.create_redis_node(*address, **manager.connection_kwargs)
+        return self._nodes.setdefault(address, Node(address, client))
 
 
 class Route:
