@@ -72,8 +72,8 @@ class Locks:
 def store_of(options: Options, connect: Callable[[], Any], *, prefix: str) -> RedisStore | ClusterStore:
     """The store on the client that `connect` gives: of one server, or of a cluster."""
     if is_cluster(options.cache):
-        return ClusterStore(connect, scope=options.cache, prefix=prefix)
-    return RedisStore(connect, scope=options.cache, prefix=prefix)
+        return ClusterStore(connect, scope=options.cache, prefix=prefix, replicas=options.min_replicas)
+    return RedisStore(connect, scope=options.cache, prefix=prefix, replicas=options.min_replicas)
 
 
 def inquiry_of(store: RedisStore | ClusterStore, connect: Callable[[], Any], *, prefix: str) -> Inquiry:

@@ -32,6 +32,7 @@ LAYERS = {
         "stores.listing",
         "stores.nodes",
         "stores.redis",
+        "stores.replicas",
         "stores.slot",
         "stores.subscription",
         "stores.tries",

@@ -36,11 +36,12 @@ class ClusterStore:
     for everybody. What is found taken in a later bucket gives back those before where all or none are wanted.
     """
 
-    def __init__(self, connect: Callable[[], RedisCluster], *, scope: str, prefix: str) -> None:
+    def __init__(self, connect: Callable[[], RedisCluster], *, scope: str, prefix: str, replicas: int = 0) -> None:
         self.scope = scope
         self.nodes = Nodes(connect)
         """Shared by all that asks this cluster."""
         self._prefix = prefix
+        self._replicas = replicas
         self._parts: dict[int, SlotStore] = {}
         self._ears: dict[str, SeveralEar] = {}
 
@@ -55,7 +56,8 @@ class ClusterStore:
         found = self._parts.get(number)
         if found is None:
             bucket = names_of(self._prefix, key.name).bucket
-            found = self._parts.setdefault(number, SlotStore(self.nodes, self, bucket=bucket, prefix=self._prefix))
+            made = SlotStore(self.nodes, self, bucket=bucket, prefix=self._prefix, replicas=self._replicas)
+            found = self._parts.setdefault(number, made)
         return found
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from .connections import Connections
 from .debts import Debts
 from .discretion import hush, secrets_in
 from .many import ManyVerbs
+from .replicas import ConfirmingEar, Replicas
 from .subscription import PoolSubscription
 from .tries import Tries, Twice
 from .verbs import Call, Question, Verbs, root_of
@@ -35,8 +36,13 @@ class RedisStore:
     Raises `StoreUnavailable` for whatever keeps the server from answering.
     """
 
-    def __init__(self, connect: Callable[[], Any], *, scope: str, prefix: str, root: str | None = None) -> None:
-        """`root`: what the names of all flows and channels begin with, where it is not that of all names."""
+    def __init__(
+        self, connect: Callable[[], Any], *, scope: str, prefix: str, root: str | None = None, replicas: int = 0
+    ) -> None:
+        """`root`: what the names of all flows and channels begin with, where it is not that of all names.
+
+        `replicas`: so many have to know of a lock before it counts.
+        """
         root = root or root_of(prefix)
         self.scope = scope
         self._connect = connect
@@ -46,6 +52,7 @@ class RedisStore:
         self._verbs = Verbs(prefix, root)
         self._many = ManyVerbs(prefix, root)
         self._wakeups = Wakeups(self._subscribe, prefix=root)
+        self._replicas = Replicas(replicas) if replicas else None
 
     @property
     def whole(self) -> Store:
@@ -73,7 +80,7 @@ class RedisStore:
     ) -> Taken | Held | tuple[Edge, ...]:
         """As `Store.acquire()`."""
         call = self._verbs.acquire(key, token=token, ttl=ttl, holder=holder, channel=channel)
-        return self._run(call, key, meanwhile=meanwhile)
+        return self._run(call, key, meanwhile=meanwhile, ask=self._counted(evaluate, ttl))
 
     def leave(self, key: Key, *, token: str) -> None:
         """Wait no more; what was granted in the meantime goes to the next."""
@@ -84,7 +91,7 @@ class RedisStore:
     ) -> TakenMany | Blocked | tuple[Edge, ...]:
         """As `Store.acquire_many()`."""
         call = self._many.acquire(keys, token=token, ttl=ttl, holder=holder, way=way, limit=limit, channel=channel)
-        return self._run(call, *keys)
+        return self._run(call, *keys, ask=self._counted(evaluate, ttl))
 
     def leave_many(self, keys: Sequence[Key], *, token: str) -> None:
         """Wait for none of them any more, and give back those that the token holds."""
@@ -101,7 +108,8 @@ class RedisStore:
 
     def ear(self, token: str, *, within: float | None = None) -> Ear:
         """An ear for a waiter, which has so many seconds left."""
-        return self._wakeups.ear(token, within=within)
+        ear = self._wakeups.ear(token, within=within)
+        return ConfirmingEar(ear) if self._replicas else ear
 
     def force(self, key: Key, *, fence: int | None = None) -> Held | None:
         """Take the key from whoever holds it, or from the owner with that fence, and hand it over; says who did."""
@@ -113,16 +121,22 @@ class RedisStore:
 
     def renew(self, key: Key, *, token: str, ttl: float) -> Answer:
         """Keep the key for `ttl` seconds from now if `token` holds it."""
-        return self._run(self._verbs.renew(key, token=token, ttl=ttl), key)
+        call = self._verbs.renew(key, token=token, ttl=ttl)
+        return self._run(call, key, ask=self._counted(evaluate, ttl))
 
     def renew_many(self, renewals: Sequence[Renewal], *, within: float) -> list[Answer]:
         """As `Store.renew_many()`."""
         keys = [renewal.key for renewal in renewals]
-        return self._run(self._many.renew(renewals), *keys, ask=partial(evaluate_all, within=within), within=within)
+        ask = self._counted(partial(evaluate_all, within=within), within)
+        return self._run(self._many.renew(renewals), *keys, ask=ask, within=within)
 
     def inspect(self, key: Key) -> Held | None:
         """Say who holds the key, if anyone does."""
         return self._run(self._verbs.inspect(key), key)
+
+    def _counted(self, ask: Evaluate, ttl: float) -> Evaluate:
+        """Asks likewise, and waits for replicas where they are wanted."""
+        return self._replicas.after(ask, ttl=ttl) if self._replicas else ask
 
     def _run(self, call: Question[T], key: Key, *others: Key, **how: Any) -> T:
         try:

@@ -28,9 +28,9 @@ CONFIRMATION = 5.0
 class SlotStore(RedisStore):
     """A `Store` for one bucket: asks the node that has it. `whole` is the store that it is a part of."""
 
-    def __init__(self, nodes: Nodes, whole: Store, *, bucket: str, prefix: str) -> None:
+    def __init__(self, nodes: Nodes, whole: Store, *, bucket: str, prefix: str, replicas: int) -> None:
         """`bucket`: what all names of the bucket begin with."""
-        super().__init__(lambda: nodes.client, scope=whole.scope, prefix=prefix, root=bucket)
+        super().__init__(lambda: nodes.client, scope=whole.scope, prefix=prefix, root=bucket, replicas=replicas)
         self._nodes = nodes
         self._whole = whole
         self._bucket = bucket

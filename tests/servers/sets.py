@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,16 @@ class Member(Redis):
     def command(self) -> list[str]:
         """The server's command line, staying in the foreground."""
         return [*super().command(), *self.options]
+
+    def pause(self) -> None:
+        """Let it stand still, as a machine does that is suspended or cut off."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     @cached_property
     def client(self) -> Any:
@@ -65,7 +76,7 @@ class Watcher(Member):
             f"dir {self.directory}",
             f"sentinel monitor locks {LOOPBACK} {self._primary.port} 2",
             f"sentinel down-after-milliseconds locks {DOWN_AFTER_MS}",
-            "sentinel failover-timeout locks 3000",
+            "sentinel failover-timeout locks 1000",
             "sentinel parallel-syncs locks 2",
         ]
         (self.directory / "sentinel.conf").write_text("\n".join(lines) + "\n")
@@ -96,9 +107,12 @@ class SentinelSet:
 
     def settle(self) -> None:
         """Start those again that were killed, and wait until one is the primary of all others, and all know it."""
+        for server in (*self.sentinels, *self.servers):
+            server.resume()
         for server in self.servers:
             if not server.answers():
                 server.start_again()
+                server.client.replicaof(*self.primary.address)
         self._until(self._is_settled)
 
     def _is_settled(self) -> bool:
@@ -129,8 +143,22 @@ class SentinelSet:
         primary = self.primary
         return [server for server in self.servers if server is not primary]
 
+    def lose_primary(self) -> Member:
+        """Kill the primary, and wait until the Sentinels have another; gives that."""
+        lost = self.primary
+        lost.kill()
+        self._until(lambda: self.primary is not lost and self.primary.is_primary)
+        return self.primary
+
+    def cut_replication(self) -> None:
+        """From now on the primary alone knows what is written, until it is killed."""
+        client = self.primary.client
+        client.execute_command("ACL", "SETUSER", "default", "-psync", "-sync", "-replconf")
+        client.execute_command("CLIENT", "KILL", "TYPE", "replica")
+
     def fail_over(self) -> None:
-        """Ask the Sentinels for another primary; as soon as they can."""
+        """Ask the Sentinels for another primary, as soon as they can, and wait for it."""
+        former = self.primary
 
         def is_asked() -> bool:
             try:
@@ -140,6 +168,7 @@ class SentinelSet:
             return True
 
         self._until(is_asked)
+        self._until(lambda: self.primary is not former and self.primary.is_primary)
 
     def stop(self) -> None:
         """Stop all of them."""
@@ -168,6 +197,7 @@ class ClusterSet:
     def settle(self) -> None:
         """Start those again that were killed, and wait until there are three primaries with a replica each."""
         for server in self.servers:
+            server.resume()
             if not server.answers():
                 server.start_again()
         self._until(self._is_settled)
