@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -66,8 +67,9 @@ class TestFailOver:
         entered = threading.Event()
 
         def stand() -> None:
-            with lock("a", wait=50, ttl=60):
-                entered.set()
+            while not entered.is_set():
+                with suppress(StoreUnavailable), lock("a", wait=50, ttl=60):  # a Sentinel may name the former one yet
+                    entered.set()
 
         waiting = threading.Thread(target=stand)
         with lock("a", ttl=60):
@@ -83,10 +85,10 @@ class TestFailOver:
 class TestLosses:
     def test_each_lease_that_the_new_primary_does_not_know_is_told(self, sentinels, lost):
         names = [f"shelf-{number}" for number in range(5)]
-        with lock("known", ttl=2) as known:
+        with lock("known", ttl=60) as known:
             replicate(sentinels)
             sentinels.cut_replication()
-            with pytest.raises(LeaseLost) as caught, lock_many(names, ttl=2) as leases:
+            with pytest.raises(LeaseLost) as caught, lock_many(names, ttl=10) as leases:
                 sentinels.lose_primary()
                 until(lambda: len(lost) == 5)
                 assert {lease.state for lease in leases} == {"lost"}
@@ -103,7 +105,7 @@ class TestLosses:
 
 @pytest.mark.long
 @pytest.mark.parametrize("db_alias", ["postgres"], indirect=True)
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
 def test_no_money_is_lost_in_a_fail_over(sentinels, db_alias):
     ledger = Ledger(db_alias)
     with ledger.at_work():
@@ -131,11 +133,11 @@ class TestMinReplicas:
         assert is_free("a")
 
     @pytest.mark.parametrize(
-        "enter", [partial(lock, "a", ttl=1), partial(lock_many, ["a", "b"], ttl=1)], ids=["one", "several"]
+        "enter", [partial(lock, "a", ttl=3), partial(lock_many, ["a", "b"], ttl=3)], ids=["one", "several"]
     )
     def test_what_one_does_not_acknowledge_is_given_back(self, careful, sentinels, enter):
         sentinels.replicas[0].pause()
-        with pytest.raises(StoreUnavailable, match=r"^1 of 2 replicas acknowledged the lock within 0\.33 s"), enter():
+        with pytest.raises(StoreUnavailable, match=r"^1 of 2 replicas acknowledged the lock within 1\.00 s"), enter():
             pytest.fail("The body ran.")
         until(lambda: lock("a", alias="bold").info() is None)
 
@@ -149,7 +151,7 @@ class TestMinReplicas:
 
         def stand() -> None:
             try:
-                with lock("a", wait=20, ttl=1):
+                with lock("a", wait=20, ttl=3):
                     outcomes.append("entered")
             except StoreUnavailable as error:
                 outcomes.append(str(error)[:15])
@@ -163,7 +165,7 @@ class TestMinReplicas:
         assert outcomes == ["1 of 2 replicas"]
 
     def test_a_renewal_that_is_not_acknowledged_does_not_count(self, careful, sentinels):
-        with pytest.raises(LeaseLost) as caught, lock("a", ttl=1) as lease:
+        with pytest.raises(LeaseLost) as caught, lock("a", ttl=3) as lease:
             sentinels.replicas[0].pause()
             until(lambda: lease.state == "lost")
         assert caught.value.reason is LossReason.EXPIRED

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from redis import Redis as Client
-from redis.exceptions import ConnectionError, RedisError
+from redis.exceptions import ConnectionError, RedisError, ResponseError
 
 from .process import find_program
 from .redis import LOOPBACK, Redis
@@ -103,6 +104,8 @@ class SentinelSet:
             replica.client.replicaof(*self.servers[0].address)
         for sentinel in self.sentinels:
             sentinel.start()
+            with suppress(ResponseError):  # before Redis 7 they look every 10 s who is a replica
+                sentinel.client.execute_command("SENTINEL", "DEBUG", "info-period", 500, "publish-period", 300)
         self.settle()
 
     def settle(self) -> None:
@@ -123,8 +126,8 @@ class SentinelSet:
         says = self.sentinels[0].client.execute_command("SENTINEL", "MASTER", "locks")
         state = says if isinstance(says, dict) else dict(zip(says[::2], says[1::2], strict=True))
         knows_all = int(state["num-other-sentinels"]) == 2 and int(state["num-slaves"]) == 2
-        links = [server.client.info("replication").get("master_link_status") for server in self.servers]
-        return knows_all and state["flags"] in ("master", {"master"}) and links.count("up") == 2
+        up[0].client.set("settled", 1)
+        return knows_all and up[0].client.execute_command("WAIT", 2, 500) == 2
 
     def primary_says(self, sentinel: Member) -> tuple[str, int]:
         """Whom a Sentinel takes for the primary."""
