@@ -31,6 +31,7 @@ IDS = {
     "KEY_FUNCTION": "E007",
     "MAX_HOLD": "E012",
     "ON_OUTAGE": "E013",
+    "MIN_REPLICAS": "E020",
 }
 HINTS = {
     "shape": 'Write REDISLOCK = {"default": {"CACHE": "default"}}.',
@@ -40,6 +41,7 @@ HINTS = {
     "WAIT": "Give the seconds that acquiring may wait, such as 10; 0 for one try, None for ever.",
     "MAX_HOLD": "Give the seconds after which a held lock goes to the next in line, such as 300; None: never.",
     "ON_OUTAGE": "Write 'raise', or 'optimistic' for rows with versions to go on without lock when Redis is away.",
+    "MIN_REPLICAS": "Give the number of replicas that have to know of a lock before it counts, such as 1; 0: none.",
     "KEY_FUNCTION": "Give a function, or its dotted path, that takes (name, *, model) and returns a name.",
 }
 

@@ -41,6 +41,8 @@ class Options:
     """Seconds for which a lease is renewed before it is let go to the next in line; `None`: for ever."""
     on_outage: OnOutage
     """What becomes of a block on rows when acquiring their locks finds Redis away."""
+    min_replicas: int
+    """So many replicas have to know of a lock before it counts; 0: none."""
     key_function: Callable[..., str] | None
     """Called as `function(name, model=...)`, gives the name under which the lock is kept."""
 
@@ -99,6 +101,15 @@ def read_on_outage(value: Any) -> OnOutage:
         raise ValueError(f"on_outage is {words}, not {value!r}.") from None
 
 
+def read_min_replicas(value: Any) -> int:
+    """A number."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"a whole number is expected, not {value!r}.")
+    if value < 0:
+        raise ValueError(f"it must be 0 or more, not {value}.")
+    return value
+
+
 def read_key_function(value: Any) -> Callable[..., str] | None:
     """A function or its dotted path."""
     function = import_string(value) if isinstance(value, str) else value
@@ -113,6 +124,7 @@ DEFAULTS: Mapping[str, Any] = {
     "WAIT": 10,
     "MAX_HOLD": 300,
     "ON_OUTAGE": "raise",
+    "MIN_REPLICAS": 0,
     "KEY_FUNCTION": None,
 }
 READERS: Mapping[str, Callable[[Any], Any]] = {
@@ -121,5 +133,6 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "WAIT": read_wait,
     "MAX_HOLD": read_max_hold,
     "ON_OUTAGE": read_on_outage,
+    "MIN_REPLICAS": read_min_replicas,
     "KEY_FUNCTION": read_key_function,
 }

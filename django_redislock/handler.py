@@ -12,17 +12,23 @@ from django.core.cache import caches
 from django.core.cache.backends.base import InvalidCacheBackendError
 from django.core.signals import setting_changed
 from django.utils.connection import BaseConnectionHandler
+from django.utils.module_loading import import_string
 from django_redis import get_redis_connection
 
+from .cluster import ClusterConnectionFactory
 from .conf import InvalidLockSettings, Options, read_options
 from .keylock import KeyLock
 from .keys import Key
+from .stores.cluster import ClusterStore
+from .stores.clusterinquiry import ClusterInquiry
 from .stores.inquiry import Inquiry
 from .stores.redis import RedisStore
 
 if TYPE_CHECKING:
     from django.db.models import Model
     from redis import Redis
+
+    from .stores.base import Store
 
 DEFAULT_ALIAS = "default"
 
@@ -34,12 +40,14 @@ class Locks:
         self.options = options
         prefix = cache_of(options).key_prefix
         client = partial(client_of, options)
-        store = self.store = RedisStore(client, scope=options.cache, prefix=prefix)
+        store = self.store = store_of(options, client, prefix=prefix)
         self.where = (str(caches.settings[options.cache]["LOCATION"]), prefix)
         """Where its locks are kept; aliases that agree in it share them. It may hold a password."""
-        self.inquiry = Inquiry(client, scope=options.cache, prefix=prefix)
+        self.inquiry = inquiry_of(store, client, prefix=prefix)
         self._opened = (store, self.inquiry)
-        self.kept: Callable[[str], KeyLock] = lru_cache(maxsize=1024)(lambda kept: KeyLock(store, Key(kept)))
+        self.kept: Callable[[str], KeyLock] = lru_cache(maxsize=1024)(
+            lambda kept: KeyLock(store.part(Key(kept)), Key(kept))
+        )
         """The lock that is kept under this very name, whatever `KEY_FUNCTION` would make of it."""
 
     def close(self) -> None:
@@ -59,6 +67,33 @@ class Locks:
         if not isinstance(kept, str) or not kept:
             raise InvalidLockSettings(f"KEY_FUNCTION must give a name that is not empty for {name!r}, not {kept!r}.")
         return self.kept(kept)
+
+
+def store_of(options: Options, connect: Callable[[], Any], *, prefix: str) -> RedisStore | ClusterStore:
+    """The store on the client that `connect` gives: of one server, or of a cluster."""
+    if is_cluster(options.cache):
+        return ClusterStore(connect, scope=options.cache, prefix=prefix, replicas=options.min_replicas)
+    return RedisStore(connect, scope=options.cache, prefix=prefix, replicas=options.min_replicas)
+
+
+def inquiry_of(store: RedisStore | ClusterStore, connect: Callable[[], Any], *, prefix: str) -> Inquiry:
+    """Asks what the store keeps."""
+    if isinstance(store, ClusterStore):
+        return ClusterInquiry(store.nodes, scope=store.scope, prefix=prefix)
+    return Inquiry(connect, scope=store.scope, prefix=prefix)
+
+
+def is_cluster(cache: str) -> bool:
+    """Whether the cache is on a Redis Cluster: its `CONNECTION_FACTORY` says so."""
+    default = getattr(settings, "DJANGO_REDIS_CONNECTION_FACTORY", None)
+    factory = caches.settings[cache].get("OPTIONS", {}).get("CONNECTION_FACTORY") or default
+    return factory is not None and issubclass(import_string(factory), ClusterConnectionFactory)
+
+
+def lock_in(store: Store, name: str) -> KeyLock:
+    """The lock that is kept under this name."""
+    key = Key(name)
+    return KeyLock(store.part(key), key)
 
 
 def cache_of(options: Options) -> Any:

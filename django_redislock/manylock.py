@@ -72,7 +72,7 @@ def acquire_all(locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float 
     `locks` are of one store, each once, in the order of their names: who waits for one of them holds only what
     comes before it. Raises as `KeyLock.acquire()`; then none is held.
     """
-    wish = Wish(store=locks[0].store, locks=locks, token=new_token(flow), ttl=ttl, holder=encode_current())
+    wish = Wish(store=locks[0].store.whole, locks=locks, token=new_token(flow), ttl=ttl, holder=encode_current())
     asked_at = clock.now()
     try:
         answer: TakenMany | Blocked | tuple[Edge, ...]
@@ -93,7 +93,7 @@ def acquire_all(locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float 
 
 def acquire_free(locks: Sequence[KeyLock], *, flow: str, ttl: float, limit: int) -> list[tuple[KeyLock, Lease]]:
     """Take those keys that are free, at most `limit` of them, the first ones first. Raises `StoreUnavailable`."""
-    wish = Wish(store=locks[0].store, locks=locks, token=new_token(flow), ttl=ttl, holder=encode_current())
+    wish = Wish(store=locks[0].store.whole, locks=locks, token=new_token(flow), ttl=ttl, holder=encode_current())
     asked_at = clock.now()
     try:
         answer = wish.ask(Way.FREE, limit=limit)
@@ -162,7 +162,7 @@ def release_all(held: Sequence[tuple[KeyLock, Lease]]) -> list[Answer]:
     for token, indexes in by_token.items():
         first, lease = held[indexes[0]]
         first.ensure_ours(lease)
-        told = first.store.release_many([held[index][0].key for index in indexes], token=token)
+        told = first.store.whole.release_many([held[index][0].key for index in indexes], token=token)
         for index, answer in zip(indexes, told, strict=True):
             held[index][1].end(LOSSES.get(answer))
             answers[index] = answer

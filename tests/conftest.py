@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
 import pytest
 from django.conf import settings
@@ -13,6 +15,12 @@ from django.test import override_settings
 from pytest_django import DjangoDbBlocker
 
 from tests.browser import find_browser
+from tests.flows import until
+from tests.servers import Missing
+from tests.servers.sets import ClusterSet, SentinelSet
+from tests.settings import cluster_cache, sentinel_cache
+
+S = TypeVar("S", ClusterSet, SentinelSet)
 
 LOCK_ALIASES = {"fake": None, "real": "TEST_REDIS_URL"}
 DB_ALIASES = {"default": None, "postgres": "TEST_POSTGRES_URL", "mariadb": "TEST_MARIADB_URL"}
@@ -51,6 +59,53 @@ def real_redis() -> str:
     """The alias of a real server, empty at the start: for tests with processes of their own."""
     caches["real"].clear()
     return "real"
+
+
+@pytest.fixture(scope="session")
+def cluster_set() -> Iterator[ClusterSet]:
+    """Three primaries with a replica each; started by the first test that needs them."""
+    yield from serving(ClusterSet)
+
+
+@pytest.fixture(scope="session")
+def sentinel_set() -> Iterator[SentinelSet]:
+    """A primary with two replicas and three Sentinels; started by the first test that needs them."""
+    yield from serving(SentinelSet)
+
+
+def serving(kind: Callable[..., S]) -> Iterator[S]:
+    """Start them, and stop them at the end."""
+    with TemporaryDirectory(prefix="redislock-") as directory:
+        servers = kind(Path(directory), until=until)
+        try:
+            servers.start()
+            yield servers
+        except Missing as reason:
+            (pytest.fail if os.environ.get("REDISLOCK_REQUIRE_SERVERS") == "1" else pytest.skip)(str(reason))
+        finally:
+            servers.stop()
+
+
+@pytest.fixture
+def cluster(cluster_set: ClusterSet, settings: Any) -> ClusterSet:
+    """A Redis Cluster, as the alias "default" and the cache "cluster", empty at the start."""
+    cluster_set.settle()
+    for server in cluster_set.primaries:
+        server.client.flushall()
+    settings.CACHES = {**settings.CACHES, "cluster": cluster_cache(cluster_set.url)}
+    settings.REDISLOCK = {"default": {"CACHE": "cluster"}}
+    return cluster_set
+
+
+@pytest.fixture
+def sentinels(sentinel_set: SentinelSet, settings: Any) -> SentinelSet:
+    """A primary that Sentinels watch, as the alias "default" and the cache "watched", empty at the start."""
+    sentinel_set.settle()
+    sentinel_set.primary.client.flushall()
+    addresses = [sentinel.address for sentinel in sentinel_set.sentinels]
+    settings.CACHES = {**settings.CACHES, "watched": sentinel_cache(addresses)}
+    settings.REDISLOCK = {"default": {"CACHE": "watched"}}
+    return sentinel_set
 
 
 @pytest.fixture(scope="session")

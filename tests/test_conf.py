@@ -23,15 +23,21 @@ FUNCTION = posixpath.join
 
 def test_an_empty_entry_takes_every_default():
     assert read_options("default", {}) == Options(
-        cache="default", ttl=30, wait=10, max_hold=300, on_outage=OnOutage.RAISE, key_function=None
+        cache="default", ttl=30, wait=10, max_hold=300, on_outage=OnOutage.RAISE, min_replicas=0, key_function=None
     )
 
 
 @pytest.mark.parametrize("kind", [dict, MappingProxyType])
 def test_every_option_is_read(kind):
     entry = kind({"CACHE": "locks", "TTL": timedelta(minutes=1), "WAIT": None, "MAX_HOLD": 90, "KEY_FUNCTION": PATH})
-    assert read_options("default", entry | {"ON_OUTAGE": "optimistic"}) == Options(
-        cache="locks", ttl=60, wait=None, max_hold=90, on_outage=OnOutage.OPTIMISTIC, key_function=FUNCTION
+    assert read_options("default", entry | {"ON_OUTAGE": "optimistic", "MIN_REPLICAS": 1}) == Options(
+        cache="locks",
+        ttl=60,
+        wait=None,
+        max_hold=90,
+        on_outage=OnOutage.OPTIMISTIC,
+        min_replicas=1,
+        key_function=FUNCTION,
     )
 
 
@@ -50,7 +56,10 @@ def test_a_key_function_is_a_function_or_its_path(function):
         (None, r"REDISLOCK\['odd'\] must be a dict, not NoneType"),
         ("default", r"REDISLOCK\['odd'\] must be a dict, not str"),
         (["CACHE"], r"REDISLOCK\['odd'\] must be a dict, not list"),
-        ({"TIMEOUT": 30}, "no option 'TIMEOUT'; there are CACHE, TTL, WAIT, MAX_HOLD, ON_OUTAGE, KEY_FUNCTION"),
+        (
+            {"TIMEOUT": 30},
+            f"no option 'TIMEOUT'; there are {', '.join(READERS)}",
+        ),
         ({"ttl": 30}, "no option 'ttl'"),
         ({5: 30}, "no option 5"),
         *(({"CACHE": value}, r"\['CACHE'\]: a cache alias is expected") for value in (None, "", 5, b"a", ["default"])),

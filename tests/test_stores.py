@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import redis
 from django.conf import settings
+from django.core.cache import caches
 from django_redis import get_redis_connection
 from redis import ConnectionPool, Redis
+from redis.cluster import RedisCluster
 from redis.connection import Connection
 from redis.exceptions import ConnectionError, RedisError, TimeoutError
 
@@ -20,6 +22,8 @@ from django_redislock.holder import Holder
 from django_redislock.keys import Key, bucket_of
 from django_redislock.seconds import LONGEST_TTL, SHORTEST_TTL
 from django_redislock.stores.base import Answer, Held, Taken
+from django_redislock.stores.cluster import ClusterStore
+from django_redislock.stores.nodes import cluster_client
 from django_redislock.stores.redis import RedisStore
 from django_redislock.stores.verbs import ACQUIRE, INSPECT, RELEASE, RENEW
 from tests.faults import Fault, Proxy, proxy_to
@@ -41,22 +45,57 @@ def connect(alias: str, **options: Any) -> Redis:
     return Redis(connection_pool=ConnectionPool.from_url(cache["LOCATION"], **pool))
 
 
-def store_of(alias: str, *, prefix: str = "", **options: Any) -> RedisStore:
+AnyStore = RedisStore | ClusterStore
+
+
+def store_of(alias: str, *, prefix: str = "", **options: Any) -> AnyStore:
+    if alias == "cluster":
+        url = settings.CACHES["cluster"]["LOCATION"]
+        return ClusterStore(
+            lambda: cluster_client(url, startup=(), options={"socket_timeout": 5, **options}),
+            scope=alias,
+            prefix=prefix,
+        )
+    if alias == "watched":
+        return RedisStore(lambda: get_redis_connection(alias), scope=alias, prefix=prefix)
     return RedisStore(lambda: connect(alias, **options), scope=alias, prefix=prefix)
 
 
-@pytest.fixture
-def store(lock_alias: str) -> RedisStore:
-    return store_of(lock_alias)
+@pytest.fixture(params=["fake", "real", "cluster", "watched"])
+def place(request: pytest.FixtureRequest) -> str:
+    """A cache on each kind of Redis, empty at the start."""
+    alias: str = request.param
+    if alias in MADE_BY:
+        request.getfixturevalue(MADE_BY[alias])
+    elif alias == "real":
+        request.getfixturevalue("real_redis")
+    else:
+        caches[alias].clear()
+    return alias
+
+
+MADE_BY = {"cluster": "cluster", "watched": "sentinels"}
 
 
 @pytest.fixture
-def server(lock_alias: str) -> Any:
+def store(place: str) -> AnyStore:
+    return store_of(place)
+
+
+@pytest.fixture
+def server(place: str) -> Any:
     """What is in Redis, without our code."""
-    return get_redis_connection(lock_alias)
+    return get_redis_connection(place)
 
 
-def take(store: RedisStore, token: str = OURS, *, key: Key = KEY, ttl: float = 30) -> Taken | Held:
+def keys_of(server: Any, pattern: str = "*") -> list[bytes]:
+    """All keys there are, on whatever node."""
+    everywhere = {"target_nodes": RedisCluster.PRIMARIES} if isinstance(server, RedisCluster) else {}
+    keys: list[bytes] = server.keys(pattern, **everywhere)
+    return keys
+
+
+def take(store: AnyStore, token: str = OURS, *, key: Key = KEY, ttl: float = 30) -> Taken | Held:
     answer = store.acquire(key, token=token, ttl=ttl, holder=US_AS_TEXT)
     assert isinstance(answer, Taken | Held)
     return answer
@@ -120,7 +159,8 @@ def test_a_held_key_tells_since_when_and_for_how_long(store, server, ask):
 
 def seconds_of(server: Any) -> float:
     """The server's clock."""
-    seconds, microseconds = server.time()
+    answer = server.time()
+    seconds, microseconds = next(iter(answer.values())) if isinstance(answer, dict) else answer
     return float((seconds * 1_000_000 + microseconds) / 1e6)
 
 
@@ -249,7 +289,7 @@ def test_renewing_twice_is_answered_alike(store, owner, answer):
 # Fences
 
 
-def fences(store: RedisStore, count: int = 5) -> Iterator[int]:
+def fences(store: AnyStore, count: int = 5) -> Iterator[int]:
     """The fences of successive owners."""
     for number in range(count):
         yield fence_of(take(store, f"token-{number}"))
@@ -362,23 +402,23 @@ def test_every_key_expires_but_the_fences(store, server):
         take(store, key=Key(f"shelf-{number}"))
         store.renew(Key(f"shelf-{number}"), token=OURS, ttl=60)
     store.release(Key("shelf-3"), token=OURS)
-    kept = {key for key in server.keys("*") if server.pttl(key) < 0}
+    kept = {key for key in keys_of(server) if server.pttl(key) < 0}
     assert {key.rpartition(b":")[2] for key in kept} == {b"fence"}
-    assert all(server.pttl(key) <= 60_000 for key in server.keys("*"))
+    assert all(server.pttl(key) <= 60_000 for key in keys_of(server))
 
 
 def test_the_fences_are_bounded(store, server):
     for number in range(500):
         take(store, key=Key(f"shelf-{number}"))
         store.release(Key(f"shelf-{number}"), token=OURS)
-    assert len(server.keys("*:fence")) <= 64
+    assert len(keys_of(server, "*:fence")) <= 64
 
 
 def test_nothing_is_written_by_looking(store, server):
     store.inspect(KEY)
     store.release(KEY, token=OURS)
     store.renew(KEY, token=OURS, ttl=60)
-    assert server.keys("*") == []
+    assert keys_of(server) == []
 
 
 @pytest.mark.parametrize("ask", [lambda store: take(store, THEIRS), lambda store: store.inspect(KEY)])
@@ -391,8 +431,8 @@ def test_the_token_is_never_answered(store, ask):
 
 
 @pytest.mark.parametrize("options", MANNERS, ids=str)
-def test_every_manner_of_client_is_understood(lock_alias, options):
-    store = store_of(lock_alias, **options)
+def test_every_manner_of_client_is_understood(place, options):
+    store = store_of(place, **options)
     fence = fence_of(take(store))
     assert take(store, THEIRS).holder == US
     assert fence_of(store.inspect(KEY)) == fence
@@ -401,18 +441,18 @@ def test_every_manner_of_client_is_understood(lock_alias, options):
     assert store.inspect(KEY) is None
 
 
-def test_a_prefix_stands_in_front_of_every_key(lock_alias, server):
-    store = store_of(lock_alias, prefix="shop")
+def test_a_prefix_stands_in_front_of_every_key(place, server):
+    store = store_of(place, prefix="shop")
     take(store)
     store.release(KEY, token=OURS)
     take(store)
-    assert {key.partition(b"{")[0] for key in server.keys("*")} == {b"shop:redislock:"}
+    assert {key.partition(b"{")[0] for key in keys_of(server)} == {b"shop:redislock:"}
 
 
-def test_prefixes_keep_locks_apart(lock_alias, store):
+def test_prefixes_keep_locks_apart(place, store):
     take(store)
-    assert isinstance(take(store_of(lock_alias, prefix="shop"), THEIRS), Taken)
-    assert isinstance(take(store_of(lock_alias, prefix="shop"), OURS), Held)
+    assert isinstance(take(store_of(place, prefix="shop"), THEIRS), Taken)
+    assert isinstance(take(store_of(place, prefix="shop"), OURS), Held)
 
 
 @pytest.mark.parametrize(
@@ -462,7 +502,7 @@ def test_threads_get_their_own_answers(store):
 
 # A server that fails
 
-Verb = Callable[[RedisStore], Any]
+Verb = Callable[[AnyStore], Any]
 
 VERBS: dict[str, Verb] = {
     "acquire": take,
@@ -504,7 +544,7 @@ def behind(proxy: Proxy, *, password: str = SECRET) -> RedisStore:
     return RedisStore(lambda: Redis(connection_pool=pool), scope="faulty", prefix="")
 
 
-def refused(verb: Verb, store: RedisStore) -> StoreUnavailable:
+def refused(verb: Verb, store: AnyStore) -> StoreUnavailable:
     """The error, which is what it should be and no other, and gives no password away."""
     with pytest.raises(StoreUnavailable) as caught:
         verb(store)

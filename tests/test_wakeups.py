@@ -22,7 +22,8 @@ from django_redislock.keys import Key
 from django_redislock.lease import Lease
 from django_redislock.stores import wakeups
 from django_redislock.stores.base import Grant
-from django_redislock.stores.redis import PoolSubscription, RedisStore
+from django_redislock.stores.redis import RedisStore
+from django_redislock.stores.subscription import PoolSubscription
 from django_redislock.stores.wakeups import IDLE, LONGEST_PAUSE, Interrupted, Refused, WaitersEar, Wakeups
 from tests.flows import client_of
 from tests.servers.process import Missing

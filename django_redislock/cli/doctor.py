@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from django.core.management.base import CommandError
@@ -45,14 +46,22 @@ def run(console: Console, options: dict[str, Any]) -> None:
 def examine(alias: str) -> Iterator[Finding]:
     """All that is found about an alias; where the server cannot be asked, that is the last of it."""
     try:
-        patient = Patient(alias, locks[alias])
-        for look in (*EXAMINATIONS, trial):
-            yield from look(patient)
+        place = locks[alias]
+        for inquiry in place.inquiry.servers():
+            patient = Patient(alias, place, inquiry)
+            for look in EXAMINATIONS:
+                yield from (located(finding, inquiry.where) for finding in look(patient))
+        yield from trial(Patient(alias, place, place.inquiry))
     except StoreUnavailable as error:
         remedy = "Start the server, or put LOCATION right: `manage.py check --tag caches` reads the settings."
         yield Finding(Level.ERROR, "connection", str(error), remedy)
     except RedisLockError as error:
         yield Finding(Level.ERROR, "settings", str(error), "`manage.py check --tag caches` tells more.")
+
+
+def located(finding: Finding, where: str) -> Finding:
+    """The finding, which says of which server it is where there are several."""
+    return replace(finding, about=f"{finding.about} of {where}") if where else finding
 
 
 def describe(finding: Finding) -> dict[str, str]:

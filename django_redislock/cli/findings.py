@@ -13,9 +13,10 @@ from typing import Any
 from django.conf import settings
 
 from .. import clock
-from ..handler import Locks
+from ..handler import Locks, is_cluster
 from ..stores import scripts
 from ..stores.base import Refusal
+from ..stores.inquiry import Inquiry
 from ..stores.verbs import root_of
 
 
@@ -47,13 +48,13 @@ SLOW, SKEWED = 0.005, 1.0
 
 
 class Patient:
-    """The server of an alias."""
+    """A server of an alias."""
 
-    def __init__(self, alias: str, place: Locks) -> None:
+    def __init__(self, alias: str, place: Locks, inquiry: Inquiry) -> None:
         self.alias = alias
         self.cache = place.options.cache
         self.store = place.store
-        self.inquiry = place.inquiry
+        self.inquiry = inquiry
         self.info = self._sections()
 
     def ask(self, *words: str) -> Any:
@@ -83,8 +84,9 @@ def version(patient: Patient) -> Iterator[Finding]:
     parts = tuple(int(part) for part in re.findall(r"\d+", number)[:2])
     if parts < OLDEST:
         yield Finding(Level.ERROR, "server", f"{name} {number} is too old.", "Use Redis 6.2 or newer.")
-    elif info.get("redis_mode") == "cluster":
-        yield Finding(Level.ERROR, "server", f"{name} {number} is a cluster.", "Name one server that is not clustered.")
+    elif info.get("redis_mode") == "cluster" and not is_cluster(patient.cache):
+        remedy = 'Set OPTIONS of the cache: "CONNECTION_FACTORY": "django_redislock.cluster.ClusterConnectionFactory".'
+        yield Finding(Level.ERROR, "server", f"{name} {number} is a cluster.", remedy)
     else:
         yield Finding(Level.OK, "server", f"{name} {number}")
 
@@ -190,7 +192,7 @@ def commands(root: str) -> Iterator[tuple[str, ...]]:
     more = {
         "SET": ("x",), "PEXPIRE": ("1",), "ZADD": ("1", "x"), "ZREM": ("x",), "ZREMRANGEBYSCORE": ("0", "1"),
         "ZRANGEBYSCORE": ("0", "1"), "RPUSH": ("x",), "LREM": ("1", "x"), "LINDEX": ("0",), "LRANGE": ("0", "1"),
-        "HSETNX": ("x", "x"), "HGET": ("x",), "HDEL": ("x",), "MSET": ("x",),
+        "HSET": ("x", "x"), "HEXISTS": ("x",), "HGET": ("x",), "HDEL": ("x",), "MSET": ("x",),
     }  # fmt: skip
     for command in sorted(scripts.commands()):
         if command == "PUBLISH":

@@ -22,7 +22,7 @@ def trial(patient: Patient) -> Iterator[Finding]:
         yield Finding(Level.ERROR, "scripts", f"{verb} fails: {error}", remedy)
     if not failed:
         yield Finding(Level.OK, "scripts", "Every script runs.")
-    ear = patient.store.ear("doctor")
+    ear = patient.store.part(Key("doctor")).ear("doctor")
     try:
         hears = bool(ear.channel)
     finally:
@@ -49,7 +49,8 @@ def attempt(verb: str, ask: Callable[[], object]) -> tuple[str, StoreUnavailable
 
 def verbs(patient: Patient) -> Iterator[tuple[str, Callable[[], object]]]:
     """Every verb, in an order in which each has an effect."""
-    store, key = patient.store, Key(f"redislock doctor {os.urandom(8).hex()}")
+    key = Key(f"redislock doctor {os.urandom(8).hex()}")
+    store = patient.store.part(key)
     token, who = os.urandom(16).hex(), encode_current()
     yield "acquire", lambda: store.acquire(key, token=token, ttl=TTL, holder=who)
     yield "inspect", lambda: store.inspect(key)

@@ -143,6 +143,13 @@ class Store(Protocol):
 
     scope: str
 
+    @property
+    def whole(self) -> Store:
+        """Whom to ask of several keys: itself, unless it is a part of something."""
+
+    def part(self, key: Key) -> Store:
+        """Whom to ask of this key alone, for as long as one likes: itself, unless it is made of parts."""
+
     def acquire(
         self,
         key: Key,

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..exceptions import StoreUnavailable
+from .asking import FAULTS
 from .base import Held, Refusal
 from .connections import Connections
 from .discretion import hush, secrets_in
 from .listing import Listed, list_held
-from .redis import FAULTS
 from .verbs import Call, Verbs
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ Commands = Sequence[Sequence[str | int]]
 class Inquiry:
     """Asks the server that `connect` gives a client to. Raises `StoreUnavailable` when it cannot be asked."""
 
-    def __init__(self, connect: Callable[[], Redis], *, scope: str, prefix: str) -> None:
+    def __init__(self, connect: Callable[[], Redis], *, scope: str, prefix: str, where: str = "") -> None:
+        self.where = where
+        """Which of several servers that is; empty where there is one."""
         self.prefix = prefix
         """What all names begin with."""
         self._scope = scope
@@ -40,6 +42,10 @@ class Inquiry:
         """Close the connections that are idle; what comes later opens new ones."""
         if self._connections is not None:
             self._connections.close()
+
+    def servers(self) -> list[Inquiry]:
+        """An inquiry for each server that takes locks."""
+        return [self]
 
     def list_held(self, *, alias: str = "", queues: bool = False) -> list[Listed]:
         """All that is held, in one round trip; with `queues` also who waits for it. `alias` is noted on each."""

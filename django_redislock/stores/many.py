@@ -40,11 +40,12 @@ class Batch(NamedTuple):
 
 
 class ManyVerbs:
-    """The calls for several locks below one prefix. Redis finds them in one server only, not in a cluster."""
+    """The calls for several locks below one prefix, of one server; in a cluster of one bucket."""
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, root: str | None = None) -> None:
+        """`root`: as for `Verbs`."""
         self._prefix = prefix
-        self._root = root_of(prefix)
+        self._root = root or root_of(prefix)
 
     def acquire(
         self, keys: Sequence[Key], *, token: str, ttl: float, holder: str, way: Way, limit: int, channel: str

@@ -5,29 +5,29 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from inspect import signature
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import redis
-from redis.exceptions import ConnectionError, NoPermissionError, NoScriptError, RedisError, ResponseError, TimeoutError
+from redis.exceptions import ConnectionError, RedisError
 
 from ..exceptions import StoreUnavailable
+from .asking import Evaluate, evaluate, evaluate_all, settle
 from .connections import Connections
 from .debts import Debts
 from .discretion import hush, secrets_in
-from .many import Batch, ManyVerbs
-from .verbs import Call, Question, Verbs, root_of, text
-from .wakeups import Interrupted, Refused, Wakeups
+from .many import ManyVerbs
+from .replicas import ConfirmingEar, Replicas
+from .subscription import PoolSubscription
+from .tries import Tries, Twice
+from .verbs import Call, Question, Verbs, root_of
+from .wakeups import Subscription, Wakeups
 
 if TYPE_CHECKING:
     from ..keys import Key
-    from .base import Answer, Blocked, Ear, Edge, Held, Renewal, Taken, TakenMany, Way
+    from .base import Answer, Blocked, Ear, Edge, Held, Renewal, Store, Taken, TakenMany, Way
 
 logger = logging.getLogger("django_redislock")
 
-FAULTS = (RedisError, OSError)  # when the server cannot be asked, or refuses
 T = TypeVar("T")
-Evaluate = Callable[[Any, Any, Any], Any]
 
 
 class RedisStore:
@@ -36,15 +36,32 @@ class RedisStore:
     Raises `StoreUnavailable` for whatever keeps the server from answering.
     """
 
-    def __init__(self, connect: Callable[[], redis.Redis], *, scope: str, prefix: str) -> None:
+    def __init__(
+        self, connect: Callable[[], Any], *, scope: str, prefix: str, root: str | None = None, replicas: int = 0
+    ) -> None:
+        """`root`: what the names of all flows and channels begin with, where it is not that of all names.
+
+        `replicas`: so many have to know of a lock before it counts.
+        """
+        root = root or root_of(prefix)
         self.scope = scope
         self._connect = connect
         self._connections: Connections | None = None
         self._debts = Debts()
         self._secrets: list[str] = []
-        self._verbs = Verbs(prefix)
-        self._many = ManyVerbs(prefix)
-        self._wakeups = Wakeups(self._subscribe, prefix=root_of(prefix))
+        self._verbs = Verbs(prefix, root)
+        self._many = ManyVerbs(prefix, root)
+        self._wakeups = Wakeups(self._subscribe, prefix=root)
+        self._replicas = Replicas(replicas) if replicas else None
+
+    @property
+    def whole(self) -> Store:
+        """As `Store.whole`."""
+        return self
+
+    def part(self, key: Key) -> RedisStore:
+        """As `Store.part()`."""
+        return self
 
     def close(self) -> None:
         """Close the connections that are idle; what comes later opens new ones."""
@@ -63,7 +80,7 @@ class RedisStore:
     ) -> Taken | Held | tuple[Edge, ...]:
         """As `Store.acquire()`."""
         call = self._verbs.acquire(key, token=token, ttl=ttl, holder=holder, channel=channel)
-        return self._run(call, key, meanwhile=meanwhile)
+        return self._run(call, key, meanwhile=meanwhile, ask=self._counted(evaluate, ttl))
 
     def leave(self, key: Key, *, token: str) -> None:
         """Wait no more; what was granted in the meantime goes to the next."""
@@ -74,7 +91,7 @@ class RedisStore:
     ) -> TakenMany | Blocked | tuple[Edge, ...]:
         """As `Store.acquire_many()`."""
         call = self._many.acquire(keys, token=token, ttl=ttl, holder=holder, way=way, limit=limit, channel=channel)
-        return self._run(call, *keys)
+        return self._run(call, *keys, ask=self._counted(evaluate, ttl))
 
     def leave_many(self, keys: Sequence[Key], *, token: str) -> None:
         """Wait for none of them any more, and give back those that the token holds."""
@@ -91,7 +108,8 @@ class RedisStore:
 
     def ear(self, token: str, *, within: float | None = None) -> Ear:
         """An ear for a waiter, which has so many seconds left."""
-        return self._wakeups.ear(token, within=within)
+        ear = self._wakeups.ear(token, within=within)
+        return ConfirmingEar(ear) if self._replicas else ear
 
     def force(self, key: Key, *, fence: int | None = None) -> Held | None:
         """Take the key from whoever holds it, or from the owner with that fence, and hand it over; says who did."""
@@ -103,16 +121,22 @@ class RedisStore:
 
     def renew(self, key: Key, *, token: str, ttl: float) -> Answer:
         """Keep the key for `ttl` seconds from now if `token` holds it."""
-        return self._run(self._verbs.renew(key, token=token, ttl=ttl), key)
+        call = self._verbs.renew(key, token=token, ttl=ttl)
+        return self._run(call, key, ask=self._counted(evaluate, ttl))
 
     def renew_many(self, renewals: Sequence[Renewal], *, within: float) -> list[Answer]:
         """As `Store.renew_many()`."""
         keys = [renewal.key for renewal in renewals]
-        return self._run(self._many.renew(renewals), *keys, ask=partial(evaluate_all, within=within))
+        ask = self._counted(partial(evaluate_all, within=within), within)
+        return self._run(self._many.renew(renewals), *keys, ask=ask, within=within)
 
     def inspect(self, key: Key) -> Held | None:
         """Say who holds the key, if anyone does."""
         return self._run(self._verbs.inspect(key), key)
+
+    def _counted(self, ask: Evaluate, ttl: float) -> Evaluate:
+        """Asks likewise, and waits for replicas where they are wanted."""
+        return self._replicas.after(ask, ttl=ttl) if self._replicas else ask
 
     def _run(self, call: Question[T], key: Key, *others: Key, **how: Any) -> T:
         try:
@@ -131,42 +155,59 @@ class RedisStore:
         self._connections = Connections(pool)
         return self._connections
 
-    def _subscribe(self, channel: str) -> PoolSubscription:
+    def _subscribe(self, channel: str) -> Subscription:
         return PoolSubscription((self._connections or self._open()).pool, channel)
 
+    def _tries(self, within: float | None = None) -> Tries:
+        """Where to ask, and how often, in so many seconds if that is said."""
+        return Twice(self._connections or self._open())
+
     def _send(
-        self, call: Question[Any], meanwhile: Callable[[], object] | None = None, ask: Evaluate | None = None
+        self,
+        call: Question[Any],
+        meanwhile: Callable[[], object] | None = None,
+        ask: Evaluate | None = None,
+        within: float | None = None,
     ) -> Any:
-        """Send it, and once more when the connection broke: an answer that got lost is given again.
+        """Send it, and again as long as the tries last: an answer that got lost is given again.
 
         When no answer came, what settles it follows: the server may have carried it out, or may do so yet. It goes
         before the next question as well, for it may have got lost too.
         """
-        connections = self._connections or self._open()
-        connection = connections.take()
         send: Evaluate = ask or evaluate
-        asked = False
+        tries = self._tries(within)
+        connection, asked = None, False
         try:
-            for is_last in (False, True):
+            while True:
+                connections = tries.connections()
+                connection = connections.take()
                 try:
                     self._prepare(connection)
                     asked = True
-                    return send(connection, call, meanwhile)
-                except (ConnectionError, OSError):
-                    if is_last:
+                    answer = send(connection, call, meanwhile)
+                except Exception as error:
+                    if not tries.again(error):
                         raise
                     connection.disconnect()
+                else:
+                    connections.give(connection)
+                    return answer
         except BaseException as error:
-            if call.settle is not None and (settling := call.settle(asked)):
-                self._debts.add(settling)
-                if asked:
-                    self._settle(connection, settling, is_broken=isinstance(error, ConnectionError | OSError))
-            # An answer that comes late must not be read as that to the next question; and what refuses to answer may
-            # not be the master any more, so that the name has to be looked up again.
-            connection.disconnect()
+            self._give_up(call, connection, asked=asked, is_broken=isinstance(error, ConnectionError | OSError))
             raise
-        finally:
-            connections.give(connection)
+
+    def _give_up(self, call: Question[Any], connection: Any, *, asked: bool, is_broken: bool) -> None:
+        """Settle what was not answered, and drop the connection.
+
+        An answer that comes late must not be read as that to the next question; and what refuses to answer may not be
+        the master any more, so that the name has to be looked up again.
+        """
+        if call.settle is not None and (settling := call.settle(asked)):
+            self._debts.add(settling)
+            if asked:
+                self._settle(connection, settling, is_broken=is_broken)
+        if connection is not None:
+            connection.disconnect()
 
     def _prepare(self, connection: Any) -> None:
         """Connect, and give back first what could not be given back before."""
@@ -182,88 +223,3 @@ class RedisStore:
             connection.send_command("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)
         except (RedisError, OSError) as error:
             logger.warning("Not answered, so what may be taken ends with its ttl: %s", hush(error, self._secrets))
-
-
-def settle(connection: Any, call: Call[None]) -> None:
-    """Send what settles an earlier question; once, also where the server refuses it."""
-    try:
-        evaluate(connection, call, None)
-    except ResponseError as error:
-        logger.debug("Refused, so what may be taken ends with its ttl: %s", error)  # that it was not answered is told
-
-
-HAS_PROTOCOLS = "protocol" in signature(redis.connection.AbstractConnection.__init__).parameters
-SUBSCRIBERS_OPTIONS = {"protocol": 2} if HAS_PROTOCOLS else {}  # with RESP3 what is published comes beside the replies
-
-
-class PoolSubscription:
-    """A `Subscription` on a connection of its own, made with the settings of a pool.
-
-    It reads the replies as they come: `PubSub.get_message()` costs more than all the rest of being woken.
-    """
-
-    def __init__(self, pool: redis.ConnectionPool, channel: str) -> None:
-        """Raises `Refused` where the user may not subscribe, `Interrupted` when the server cannot be reached."""
-        self._secrets = secrets_in(pool.connection_kwargs)
-        self._connection: Any = pool.connection_class(**pool.connection_kwargs | SUBSCRIBERS_OPTIONS)
-        try:
-            self._connection.connect()
-            self._connection.send_command("SUBSCRIBE", channel)
-            # Until the server has confirmed: what is published before would be lost.
-            self._connection.read_response(disconnect_on_error=False)
-        except NoPermissionError as error:
-            self.close()
-            raise Refused(str(error)) from error
-        except (RedisError, OSError) as error:
-            self.close()
-            raise Interrupted(str(hush(error, self._secrets))) from error
-
-    def read(self, seconds: float) -> str | None:
-        """The next message, if one comes within so many seconds."""
-        try:
-            if not self._connection.can_read(timeout=seconds):
-                return None
-            kind, _, said = self._connection.read_response(disconnect_on_error=False)
-        except (RedisError, OSError) as error:
-            raise Interrupted(str(hush(error, self._secrets))) from error
-        return text(said) if text(kind) == "message" else None
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.disconnect()
-
-
-def evaluate(connection: Any, call: Call[Any], meanwhile: Callable[[], object] | None) -> Any:
-    """One round trip; two when the server does not know the script yet. The time on the way is not lost.
-
-    The connection stays open whatever happens, for more to be said on it.
-    """
-    script, keys, args = call[:3]
-    connection.send_command("EVALSHA", script.sha, len(keys), *keys, *args)
-    if meanwhile is not None:
-        meanwhile()
-    try:
-        return connection.read_response(disconnect_on_error=False)
-    except NoScriptError:
-        connection.send_command("EVAL", script.source, len(keys), *keys, *args)
-        return connection.read_response(disconnect_on_error=False)
-
-
-def evaluate_all(connection: Any, batch: Batch, meanwhile: None, *, within: float) -> list[Any]:
-    """One round trip for all calls; two when the server does not know the script yet. Each may take so many seconds."""
-    try:
-        return ask_all(connection, [("EVALSHA", call.script.sha, *call.words) for call in batch.calls], within)
-    except NoScriptError:
-        connection.disconnect()  # with it go the answers that were to come
-        return ask_all(connection, [("EVAL", call.script.source, *call.words) for call in batch.calls], within)
-
-
-def ask_all(connection: Any, commands: Sequence[tuple[Any, ...]], within: float) -> list[Any]:
-    """Send the commands together. The first error is raised; answers that were to come after it are not read."""
-    connection.send_packed_command(connection.pack_commands(commands))
-    replies = []
-    for _ in commands:
-        if not connection.can_read(timeout=within):
-            raise TimeoutError(f"no answer within {within:.1f} s")
-        replies.append(connection.read_response(disconnect_on_error=False))
-    return replies

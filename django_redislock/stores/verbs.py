@@ -104,15 +104,17 @@ def names_of(prefix: str, name: str) -> Names:
 class Verbs:
     """The calls of the protocol for the locks below one prefix."""
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, root: str | None = None) -> None:
+        """`root`: what the names of flows begin with, where it is not that of all names."""
         self._prefix = prefix
+        self._root = root or root_of(prefix)
 
     def acquire(
         self, key: Key, *, token: str, ttl: float, holder: str, channel: str
     ) -> Call[Taken | Held | tuple[Edge, ...]]:
         """Take the key, or learn who holds it and wait in line to be told on the channel."""
         names = names_of(self._prefix, key.name)
-        args = (token, key.name, names.root, to_ms(ttl), holder, channel)
+        args = (token, key.name, self._root, to_ms(ttl), holder, channel)
         # With a channel it may wait in line since an earlier question.
         settle: Settle = lambda asked: self.leave(key, token=token) if asked or channel else None
         return Call(ACQUIRE, names.all, args, read_acquire, settle)
@@ -121,13 +123,13 @@ class Verbs:
         """Give the key back."""
         names = names_of(self._prefix, key.name)
         keys = (*names.all, note_of(names, token, key))
-        args = (token, key.name, names.root, RELEASE_NOTE_MS)
+        args = (token, key.name, self._root, RELEASE_NOTE_MS)
         return Call(RELEASE, keys, args, ANSWERS.__getitem__, lambda asked: self.leave(key, token=token))
 
     def leave(self, key: Key, *, token: str) -> Call[None]:
         """Stop waiting."""
         names = names_of(self._prefix, key.name)
-        args = (token, key.name, names.root)
+        args = (token, key.name, self._root)
         return Call(LEAVE, names.all, args, read_nothing, lambda asked: self.leave(key, token=token))
 
     def force(self, key: Key, *, fence: int | None) -> Call[Held | None]:
@@ -135,7 +137,7 @@ class Verbs:
         names = names_of(self._prefix, key.name)
         question = os.urandom(8).hex()  # in the place of a token: it holds nothing, but is known when it comes again
         keys = (*names.all, note_of(names, question, key))
-        args = (question, key.name, names.root, RELEASE_NOTE_MS, "" if fence is None else fence)
+        args = (question, key.name, self._root, RELEASE_NOTE_MS, "" if fence is None else fence)
         return Call(FORCE, keys, args, read_force)
 
     def renew(self, key: Key, *, token: str, ttl: float) -> Call[Answer]:

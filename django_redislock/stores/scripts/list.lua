@@ -34,7 +34,7 @@ end
 
 local function waiters_of(names)
   -- Who waits listens. Where nobody does, thousands of queues need not be looked for.
-  if #redis.call('PUBSUB', 'CHANNELS', '*wake:*') == 0 then
+  if #redis.call('PUBSUB', 'CHANNELS', '*wake:*') + #redis.pcall('PUBSUB', 'SHARDCHANNELS', '*wake:*') == 0 then
     return 0
   end
   local queues = {}

@@ -3,7 +3,8 @@
 --
 -- KEYS     1 lock   2 held index of the bucket   3 fence of the bucket   4 queue of the lock: tokens in order
 --          5 waiters of the lock: token -> channel, ttl in ms, since in us, holder
--- ARGV     1 token (its first 16 characters name the flow)   2 name of the lock   3 root of all names
+-- ARGV     1 token (its first 16 characters name the flow)   2 name of the lock   3 what the names of flows begin with:
+--          root of all names, in a cluster the beginning of the bucket
 local lock_key, held_key, fence_key, queue_key, waiters_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local token, name, root = ARGV[1], ARGV[2], ARGV[3]
 
@@ -18,6 +19,18 @@ end
 
 local function is_owner(value)
   return value and string.sub(value, 1, #token + 1) == token .. ' '
+end
+
+-- Tells how many hear it. The channel of somebody who waits in a cluster is in the slot of the bucket: its name says so.
+-- A server that knows no such channels has been subscribed to in the other way.
+local function publish(channel, message)
+  if string.find(channel, '}:wake:', 1, true) then
+    local heard = redis.pcall('SPUBLISH', channel, message)
+    if type(heard) == 'number' then
+      return heard
+    end
+  end
+  return redis.call('PUBLISH', channel, message)
 end
 
 -- Grows although the store was flushed or restored (the time), and although the clock was set back (the last).
@@ -59,7 +72,7 @@ local function warn_first(left)
   if entry then
     local channel, ttl = string.match(entry, '^(%S+) (%d+) ')
     if left < ttl / 2 then
-      redis.call('PUBLISH', channel, first)
+      publish(channel, first)
     end
   end
 end
@@ -77,7 +90,7 @@ local function hand_over()
       local now_text = string.format('%.0f', now)
       local fence = next_fence(now_text, now)
       -- PUBLISH tells how many hear it: nobody means that the process of this waiter is dead. Who asks lives.
-      if waiter == token or redis.call('PUBLISH', channel, waiter .. ' ' .. fence .. ' ' .. now_text) > 0 then
+      if waiter == token or publish(channel, waiter .. ' ' .. fence .. ' ' .. now_text) > 0 then
         own(waiter, fence, now, ttl, holder)
         warn_first(tonumber(ttl))
         return waiter, fence

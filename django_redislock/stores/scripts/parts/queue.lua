@@ -11,7 +11,7 @@ local function cycle(edge_key, edge_value)
     if flow == mine then
       -- What a dead process waited for closes no cycle: its locks will expire.
       for _, hearers in ipairs(channels) do
-        if redis.call('PUBLISH', hearers, '') == 0 then
+        if publish(hearers, '') == 0 then
           return nil
         end
       end
@@ -33,12 +33,12 @@ end
 -- Joins the queue of a lock that has this value, once; gives the cycle instead where waiting would never end.
 local function line_up(value, now, ttl, holder, channel)
   local entry = channel .. ' ' .. ttl .. ' ' .. string.format('%.0f', now) .. ' ' .. holder
-  if redis.call('HSETNX', waiters_key, token, entry) == 1 then
+  if redis.call('HEXISTS', waiters_key, token) == 0 then
     local edges = cycle(lock_key, value)
     if edges then
-      redis.call('HDEL', waiters_key, token)
       return edges
     end
+    redis.call('HSET', waiters_key, token, entry)
     redis.call('RPUSH', queue_key, token)
   end
   -- A waiter asks again before this is over; what is left when all are dead goes within the longest ttl.

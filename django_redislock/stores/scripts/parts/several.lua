@@ -39,8 +39,9 @@ end
 local function read_keys(keys)
   local buckets, names, queues = {}, {}, {}
   local begins = #root + 2
+  local one_bucket = string.sub(root, -1) == '}' and #root
   for index, key in ipairs(keys) do
-    local ends = string.find(key, '}', begins, true)
+    local ends = one_bucket or string.find(key, '}', begins, true)
     local bucket, plain = string.sub(key, 1, ends), string.sub(key, ends + 7)
     buckets[index], names[index], queues[index] = bucket, plain, bucket .. ':queue:' .. plain
   end

@@ -1,0 +1,73 @@
+"""Sending calls over one of redis-py's connections, and reading what the server answers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    NoScriptError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+    TryAgainError,
+)
+
+if TYPE_CHECKING:
+    from .many import Batch
+    from .verbs import Call
+
+logger = logging.getLogger("django_redislock")
+
+FAULTS = (RedisError, OSError)  # when the server cannot be asked, or refuses
+REDIRECTIONS = (AskError, ClusterDownError, TryAgainError)  # `MovedError` is an `AskError`: nothing was carried out
+Evaluate = Callable[[Any, Any, Any], Any]
+
+
+def evaluate(connection: Any, call: Call[Any], meanwhile: Callable[[], object] | None) -> Any:
+    """One round trip; two when the server does not know the script yet. The time on the way is not lost.
+
+    The connection stays open whatever happens, for more to be said on it.
+    """
+    script, keys, args = call[:3]
+    connection.send_command("EVALSHA", script.sha, len(keys), *keys, *args)
+    if meanwhile is not None:
+        meanwhile()
+    try:
+        return connection.read_response(disconnect_on_error=False)
+    except NoScriptError:
+        connection.send_command("EVAL", script.source, len(keys), *keys, *args)
+        return connection.read_response(disconnect_on_error=False)
+
+
+def evaluate_all(connection: Any, batch: Batch, meanwhile: None, *, within: float) -> list[Any]:
+    """One round trip for all calls; two when the server does not know the script yet. Each may take so many seconds."""
+    try:
+        return ask_all(connection, [("EVALSHA", call.script.sha, *call.words) for call in batch.calls], within)
+    except NoScriptError:
+        connection.disconnect()  # with it go the answers that were to come
+        return ask_all(connection, [("EVAL", call.script.source, *call.words) for call in batch.calls], within)
+
+
+def ask_all(connection: Any, commands: Sequence[tuple[Any, ...]], within: float) -> list[Any]:
+    """Send the commands together. The first error is raised; answers that were to come after it are not read."""
+    connection.send_packed_command(connection.pack_commands(commands))
+    replies = []
+    for _ in commands:
+        if not connection.can_read(timeout=within):
+            raise TimeoutError(f"no answer within {within:.1f} s")
+        replies.append(connection.read_response(disconnect_on_error=False))
+    return replies
+
+
+def settle(connection: Any, call: Call[None]) -> None:
+    """Send what settles an earlier question; once, also where the server refuses it."""
+    try:
+        evaluate(connection, call, None)
+    except REDIRECTIONS:
+        raise
+    except ResponseError as error:
+        logger.debug("Refused, so what may be taken ends with its ttl: %s", error)  # that it was not answered is told

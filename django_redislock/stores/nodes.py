@@ -1,0 +1,179 @@
+"""The nodes of a Redis Cluster: which of them has a bucket, and the connections to it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from redis.cluster import ClusterNode, RedisCluster
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    ConnectionError,
+    MovedError,
+    RedisClusterException,
+    TimeoutError,
+    TryAgainError,
+)
+
+from .. import clock
+from .connections import Connections
+
+if TYPE_CHECKING:
+    from redis import ConnectionPool, Redis
+
+Address = tuple[str, int]
+
+PATIENCE = 5.0
+"""Seconds for which a bucket that nobody has right now is asked for: as long as redis-py's default `socket_timeout`."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.1
+"""Seconds between two such questions."""
+HOPS = 5
+"""So often in a row a question is sent on to another node."""
+ACROSS = "non local key"
+"""What a server says of a script that came upon a key which had been moved while the rest had not."""
+
+
+def cluster_client(url: str, *, startup: Sequence[str], options: Mapping[str, Any]) -> RedisCluster:
+    """redis-py's client of the cluster that the server of the URL, or one of the others (`host:port`), belongs to."""
+    node: Any = ClusterNode
+    nodes = [node(parts.hostname, parts.port or 6379) for parts in (urlsplit(f"//{name}") for name in startup)]
+    try:
+        return RedisCluster.from_url(url, startup_nodes=nodes or None, **options)
+    except RedisClusterException as error:
+        raise ConnectionError(f"no node of the cluster answers: {error}") from error
+
+
+class Node:
+    """One server of the cluster."""
+
+    def __init__(self, address: Address, client: Redis) -> None:
+        self.address = address
+        self.client = client
+        """redis-py's client of this very server, with the settings of the whole."""
+        self.connections = Connections(client.connection_pool)
+
+    @property
+    def pool(self) -> ConnectionPool:
+        """Knows how connections are made."""
+        return self.client.connection_pool
+
+
+class Nodes:
+    """The nodes of the cluster that `connect` gives a client of; it is asked for once, at the first call."""
+
+    def __init__(self, connect: Callable[[], RedisCluster]) -> None:
+        self._connect = connect
+        self._client: Any = None
+        self._guard = threading.Lock()
+        self._nodes: dict[Address, Node] = {}
+        self._moved: dict[str, Address] = {}
+        self._hung: dict[Address, float] = {}
+
+    @property
+    def client(self) -> Any:
+        """redis-py's client."""
+        if self._client is None:
+            self._client = self._connect()
+        return self._client
+
+    def owner(self, bucket: str) -> Node:
+        """The node that has the bucket, as far as is known. Raises `ConnectionError` where none is."""
+        address = self._moved.get(bucket)
+        if address is None:
+            try:
+                found = self.client.get_node_from_key(bucket)
+            except RedisClusterException as error:
+                raise ClusterDownError(str(error)) from error
+            address = found.host, found.port
+        return self._nodes.get(address) or self._meet(address)
+
+    def owners(self, buckets: Sequence[str]) -> list[Node]:
+        """The nodes that have any of the buckets."""
+        return list(dict.fromkeys(map(self.owner, buckets)))
+
+    def learn(self, bucket: str, error: MovedError) -> None:
+        """Where the bucket is, as the node said that has it no more."""
+        if error.host:
+            self._moved[bucket] = error.host, error.port
+        else:
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Ask the cluster anew who has what. Where nobody answers it stays as it was."""
+        with self._guard:
+            try:
+                self.client.nodes_manager.initialize()
+            except (RedisClusterException, ConnectionError, TimeoutError, OSError):
+                return  # the question that led here tells its own fault
+            self._moved.clear()
+
+    def hangs(self, node: Node) -> bool:
+        """Whether the node did not answer a moment ago."""
+        return self._hung.get(node.address, 0.0) > clock.now()
+
+    def note_hanging(self, node: Node, seconds: float) -> None:
+        """It did not answer, and is not to be waited for again within so many seconds."""
+        self._hung[node.address] = clock.now() + seconds
+
+    def close(self) -> None:
+        """Close the connections that are idle."""
+        for node in list(self._nodes.values()):
+            node.connections.close()
+
+    def _meet(self, address: Address) -> Node:
+        manager = self.client.nodes_manager
+        client = manager.create_redis_node(*address, **manager.connection_kwargs)
+        return self._nodes.setdefault(address, Node(address, client))
+
+
+class Route:
+    """As `Tries`: the node that has a bucket, and the next one where it has been moved or was failed over.
+
+    While a bucket is on its way from one node to another, or nobody has it, that is waited for a while.
+    """
+
+    def __init__(self, nodes: Nodes, bucket: str, *, within: float | None = None) -> None:
+        self._nodes = nodes
+        self._bucket = bucket
+        self._end = clock.now() + (PATIENCE if within is None else within)
+        self._pause = 0.0
+        self._hops = 0
+        self._broken: set[Address] = set()
+        self.node: Node | None = None
+
+    def connections(self) -> Connections:
+        """Those to the node that has the bucket now."""
+        if self._pause:
+            clock.sleep(self._pause)
+        self.node = self._nodes.owner(self._bucket)
+        return self.node.connections
+
+    def again(self, error: Exception) -> bool:
+        """Whether that is a reason to ask once more."""
+        if isinstance(error, MovedError):
+            self._hops += 1
+            self._pause = 0.0
+            self._nodes.learn(self._bucket, error)
+            return self._hops <= HOPS or self._wait()
+        if isinstance(error, AskError | TryAgainError) or ACROSS in str(error):
+            return self._wait()
+        if isinstance(error, ClusterDownError):
+            self._nodes.refresh()
+            return self._wait()
+        return isinstance(error, ConnectionError | OSError) and self._look_elsewhere()
+
+    def _look_elsewhere(self) -> bool:
+        """The connection broke: once more at the same node, and at any other that has the bucket by now."""
+        assert self.node is not None  # it was asked
+        address = self.node.address
+        is_new = address not in self._broken
+        self._broken.add(address)
+        self._nodes.refresh()
+        return is_new or self._nodes.owner(self._bucket).address not in self._broken
+
+    def _wait(self) -> bool:
+        self._pause = min(LONGEST_PAUSE, max(FIRST_PAUSE, self._pause * 2))
+        return clock.now() + self._pause < self._end

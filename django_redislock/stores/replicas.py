@@ -1,0 +1,87 @@
+"""Waiting until replicas have what was taken: `WAIT`, on the connection that has written it.
+
+What so many replicas know survives the loss of the primary if one of them is promoted. A question that too few of them
+acknowledge in time has not been answered: what it took is given back, and a lease that it was to renew goes on until
+its deadline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from redis.exceptions import ResponseError
+
+from ..exceptions import StoreUnavailable
+from .base import Answer, Taken, TakenMany
+
+if TYPE_CHECKING:
+    from .asking import Evaluate
+    from .base import Ear, Grant
+
+LONGEST = 1.0
+"""Seconds for which replicas are waited for at most."""
+
+
+class Replicas(NamedTuple):
+    """How many are to know of what is taken, and for how long they are waited for."""
+
+    number: int
+
+    def after(self, evaluate: Evaluate, *, ttl: float) -> Evaluate:
+        """Asks as `evaluate` does, and goes on when they have what was taken. Raises `StoreUnavailable` otherwise."""
+
+        def ask(connection: Any, call: Any, meanwhile: Callable[[], object] | None) -> Any:
+            reply = evaluate(connection, call, meanwhile)
+            if is_ours(call.read(reply)):
+                self._await(connection, bound(ttl, connection.socket_timeout))
+            return reply
+
+        return ask
+
+    def _await(self, connection: Any, seconds: float) -> None:
+        connection.send_command("WAIT", self.number, max(1, round(seconds * 1000)))
+        try:
+            acknowledged = connection.read_response(disconnect_on_error=False)
+        except ResponseError as error:
+            raise ResponseError(f"MIN_REPLICAS needs a server that knows WAIT: {error}") from error
+        if acknowledged < self.number:
+            raise StoreUnavailable(
+                f"{acknowledged} of {self.number} replicas acknowledged the lock within {seconds:.2f} s, so it does "
+                f"not count and is given back. Check the replication of the server, or lower MIN_REPLICAS."
+            )
+
+
+def bound(ttl: float, socket_timeout: float | None) -> float:
+    """Seconds for which replicas are waited for: so that most of the ttl is left, and the answer comes in time."""
+    return min(LONGEST, ttl / 3, (socket_timeout or LONGEST * 2) / 2)
+
+
+def is_ours(answer: Any) -> bool:
+    """Whether something was taken or renewed by the question."""
+    match answer:
+        case Taken():
+            return True
+        case TakenMany(fences=fences):
+            return any(fences)
+        case list():
+            return Answer.DONE in answer
+    return answer is Answer.DONE
+
+
+class ConfirmingEar:
+    """An `Ear` of one who, granted the key, asks for it once more: so the grant counts when replicas have that."""
+
+    def __init__(self, ear: Ear) -> None:
+        self._ear = ear
+        self.close = ear.close
+
+    @property
+    def channel(self) -> str:
+        """As `Ear.channel`."""
+        return self._ear.channel
+
+    def listen(self, seconds: float) -> Grant | None:
+        """As `Ear.listen()`; a grant is only a reason to ask."""
+        self._ear.listen(seconds)
+        return None

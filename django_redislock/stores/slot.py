@@ -1,0 +1,137 @@
+"""The locks of one bucket of a Redis Cluster: all that belongs to them is in one slot, so on one node."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import redis
+from redis.exceptions import MovedError, NoPermissionError, RedisError, ResponseError, TimeoutError
+
+from ..exceptions import StoreUnavailable
+from .discretion import hush, secrets_in
+from .nodes import Nodes, Route
+from .redis import RedisStore
+from .verbs import text
+from .wakeups import Interrupted, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .base import Answer, Renewal, Store
+    from .nodes import Node
+
+CONFIRMATION = 5.0
+"""Seconds within which a server confirms a subscription."""
+
+
+class SlotStore(RedisStore):
+    """A `Store` for one bucket: asks the node that has it. `whole` is the store that it is a part of."""
+
+    def __init__(self, nodes: Nodes, whole: Store, *, bucket: str, prefix: str, replicas: int) -> None:
+        """`bucket`: what all names of the bucket begin with."""
+        super().__init__(lambda: nodes.client, scope=whole.scope, prefix=prefix, root=bucket, replicas=replicas)
+        self._nodes = nodes
+        self._whole = whole
+        self._bucket = bucket
+
+    @property
+    def whole(self) -> Store:
+        """As `Store.whole`."""
+        return self._whole
+
+    def close(self) -> None:
+        """There are no connections but those of the nodes."""
+
+    def renew_many(self, renewals: Sequence[Renewal], *, within: float) -> list[Answer]:
+        """As `Store.renew_many()`. A node that did not answer a moment ago keeps the leases of others from nothing."""
+        node = self._tell(partial(self._nodes.owner, self._bucket))
+        if self._nodes.hangs(node):
+            raise StoreUnavailable(f"{node.address[0]}:{node.address[1]} did not answer a moment ago: not asked again.")
+        try:
+            return super().renew_many(renewals, within=within)
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, TimeoutError):
+                self._nodes.note_hanging(node, within)
+            raise
+
+    def _tries(self, within: float | None = None) -> Route:
+        self._secrets = self._secrets or secrets_in(self._nodes.owner(self._bucket).pool.connection_kwargs)
+        return Route(self._nodes, self._bucket, within=within)
+
+    def _tell(self, ask: Any) -> Any:
+        """What it gives; `StoreUnavailable` where the cluster cannot be asked."""
+        try:
+            return ask()
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(
+                f"The cluster could not be asked who has {self._bucket} ({type(error).__name__}: {error}). "
+                f"Check its nodes and the cache alias {self.scope!r}."
+            ) from error
+
+    def _subscribe(self, channel: str) -> SlotSubscription:
+        try:
+            return SlotSubscription(self._nodes, self._bucket, channel)
+        except (RedisError, OSError) as error:
+            self._nodes.refresh()
+            raise Interrupted(str(hush(error, self._secrets))) from error
+
+
+class SlotSubscription:
+    """A `Subscription` at the node that has the bucket: there the scripts hear who listens.
+
+    Messages that stay in the slot came with Redis 7. Where the server knows none of them it is the kind that all nodes
+    pass on to each other.
+    """
+
+    def __init__(self, nodes: Nodes, bucket: str, channel: str) -> None:
+        """Raises `Refused` where the user may not subscribe, redis-py's errors when that fails."""
+        self._nodes = nodes
+        self._bucket = bucket
+        self._node: Node = nodes.owner(bucket)
+        options = self._node.pool.connection_kwargs
+        self._secrets = secrets_in(options)
+        # Messages come as plain answers in the older protocol, which is all that the older clients know.
+        older = {"protocol": 2} if redis.VERSION >= (5,) else {}
+        self._connection: Any = self._node.pool.connection_class(**{**options, **older})
+        try:
+            self._connection.connect()
+            self._begin(channel)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, channel: str) -> None:
+        try:
+            self._ask("SSUBSCRIBE", channel)
+        except MovedError as error:
+            self._nodes.learn(self._bucket, error)
+            raise
+        except NoPermissionError as error:
+            raise Refused(str(error)) from error
+        except ResponseError:
+            self._ask("SUBSCRIBE", channel)
+
+    def _ask(self, command: str, channel: str) -> None:
+        self._connection.send_command(command, channel)
+        if not self._connection.can_read(timeout=CONFIRMATION):
+            raise TimeoutError(f"no answer to {command} within {CONFIRMATION:g} s")
+        self._connection.read_response(disconnect_on_error=False)
+
+    def read(self, seconds: float) -> str | None:
+        """The next message, if one comes within so many seconds."""
+        try:
+            if self._nodes.owner(self._bucket) is not self._node:
+                raise Interrupted("the bucket has been moved")
+            if not self._connection.can_read(timeout=seconds):
+                return None
+            kind, _, message = self._connection.read_response(disconnect_on_error=False)
+        except (RedisError, OSError) as error:
+            raise Interrupted(str(hush(error, self._secrets))) from error
+        if text(kind) not in {"message", "smessage"}:
+            raise Interrupted(f"{text(kind)}: the bucket has been moved")
+        return text(message)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.disconnect()

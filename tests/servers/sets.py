@@ -1,0 +1,276 @@
+"""Several Redis servers that belong together, on loopback: a cluster, and a primary that Sentinels watch."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from redis import Redis as Client
+from redis.exceptions import ConnectionError, RedisError, ResponseError
+
+from .process import find_program
+from .redis import LOOPBACK, Redis
+
+NODE_TIMEOUT_MS = 1000
+"""Milliseconds after which a node of the cluster counts as gone."""
+DOWN_AFTER_MS = 500
+"""Milliseconds after which a Sentinel takes a server for gone."""
+
+
+class Member(Redis):
+    """One of several, with options of its own."""
+
+    def __init__(self, directory: Path, *options: str) -> None:
+        super().__init__(directory)
+        self.options = options
+
+    def command(self) -> list[str]:
+        """The server's command line, staying in the foreground."""
+        return [*super().command(), *self.options]
+
+    def pause(self) -> None:
+        """Let it stand still, as a machine does that is suspended or cut off."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    @cached_property
+    def client(self) -> Any:
+        """A client of this very server."""
+        return Client(host=LOOPBACK, port=self.port, socket_timeout=5, decode_responses=True)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        return LOOPBACK, self.port
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether it is up, and takes writes as far as it knows."""
+        try:
+            return bool(self.client.role()[0] == "master")
+        except (ConnectionError, OSError):
+            return False
+
+
+class Watcher(Member):
+    """A Sentinel."""
+
+    def __init__(self, directory: Path, primary: Member) -> None:
+        super().__init__(directory)
+        self._primary = primary
+
+    def prepare(self) -> None:
+        """Choose the port, and write what it keeps its state in."""
+        super().prepare()
+        lines = [
+            f"port {self.port}",
+            f"bind {LOOPBACK}",
+            f"dir {self.directory}",
+            f"sentinel monitor locks {LOOPBACK} {self._primary.port} 2",
+            f"sentinel down-after-milliseconds locks {DOWN_AFTER_MS}",
+            "sentinel failover-timeout locks 1000",
+            "sentinel parallel-syncs locks 2",
+        ]
+        (self.directory / "sentinel.conf").write_text("\n".join(lines) + "\n")
+
+    def command(self) -> list[str]:
+        """The server's command line, staying in the foreground."""
+        return [find_program("redis-server", "valkey-server"), str(self.directory / "sentinel.conf"), "--sentinel"]
+
+
+class SentinelSet:
+    """A primary, two replicas and three Sentinels."""
+
+    def __init__(self, directory: Path, *, until: Any) -> None:
+        self._until = until
+        fast = ("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
+        self.servers = [Member(directory / f"server-{number}", *fast) for number in range(3)]
+        self.sentinels = [Watcher(directory / f"sentinel-{number}", self.servers[0]) for number in range(3)]
+
+    def start(self) -> None:
+        """Start all of them, and wait until they know each other. Raises `Missing`."""
+        for server in self.servers:
+            server.start()
+        for replica in self.servers[1:]:
+            replica.client.replicaof(*self.servers[0].address)
+        for sentinel in self.sentinels:
+            sentinel.start()
+            with suppress(ResponseError):  # before Redis 7 they look every 10 s who is a replica
+                sentinel.client.execute_command("SENTINEL", "DEBUG", "info-period", 500, "publish-period", 300)
+        self.settle()
+
+    def settle(self) -> None:
+        """Start those again that were killed, and wait until one is the primary of all others, and all know it."""
+        for server in (*self.sentinels, *self.servers):
+            server.resume()
+        for server in self.servers:
+            if not server.answers():
+                server.start_again()
+                server.client.replicaof(*self.primary.address)
+        self._until(self._is_settled)
+
+    def _is_settled(self) -> bool:
+        primaries = {self.primary_says(sentinel) for sentinel in self.sentinels}
+        up = [server for server in self.servers if server.is_primary]
+        if len(up) != 1 or primaries != {up[0].address}:
+            return False
+        says = self.sentinels[0].client.execute_command("SENTINEL", "MASTER", "locks")
+        state = says if isinstance(says, dict) else dict(zip(says[::2], says[1::2], strict=True))
+        knows_all = int(state["num-other-sentinels"]) == 2 and int(state["num-slaves"]) == 2
+        up[0].client.set("settled", 1)
+        return knows_all and up[0].client.execute_command("WAIT", 2, 500) == 2
+
+    def primary_says(self, sentinel: Member) -> tuple[str, int]:
+        """Whom a Sentinel takes for the primary."""
+        host, port = sentinel.client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "locks")
+        return host, int(port)
+
+    @property
+    def primary(self) -> Member:
+        """The primary, as the first Sentinel says."""
+        address = self.primary_says(self.sentinels[0])
+        return next(server for server in self.servers if server.address == address)
+
+    @property
+    def replicas(self) -> Sequence[Member]:
+        """The others."""
+        primary = self.primary
+        return [server for server in self.servers if server is not primary]
+
+    def lose_primary(self) -> Member:
+        """Kill the primary, and wait until the Sentinels have another; gives that."""
+        lost = self.primary
+        lost.kill()
+        self._until(lambda: self.primary is not lost and self.primary.is_primary)
+        return self.primary
+
+    def cut_replication(self) -> None:
+        """From now on the primary alone knows what is written, until it is killed."""
+        client = self.primary.client
+        client.execute_command("ACL", "SETUSER", "default", "-psync", "-sync", "-replconf")
+        client.execute_command("CLIENT", "KILL", "TYPE", "replica")
+
+    def fail_over(self) -> None:
+        """Ask the Sentinels for another primary, as soon as they can, and wait for it."""
+        former = self.primary
+
+        def is_asked() -> bool:
+            try:
+                self.sentinels[0].client.execute_command("SENTINEL", "FAILOVER", "locks")
+            except RedisError:  # it is busy with the last one
+                return False
+            return True
+
+        self._until(is_asked)
+        self._until(lambda: self.primary is not former and self.primary.is_primary)
+
+    def stop(self) -> None:
+        """Stop all of them."""
+        for server in (*self.sentinels, *self.servers):
+            server.stop()
+
+
+class ClusterSet:
+    """Three primaries with a replica each."""
+
+    def __init__(self, directory: Path, *, until: Any) -> None:
+        self._until = until
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS))
+        fast = ("--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0")
+        self.servers = [Member(directory / f"node-{number}", *options, *fast) for number in range(6)]
+
+    def start(self) -> None:
+        """Start all of them, and wait until they are a cluster. Raises `Missing`."""
+        for server in self.servers:
+            server.start()
+        names = [f"{LOOPBACK}:{server.port}" for server in self.servers]
+        words = ["--cluster", "create", *names, "--cluster-replicas", "1", "--cluster-yes"]
+        self.servers[0].run(find_program("redis-cli", "valkey-cli"), *words)
+        self.settle()
+
+    def settle(self) -> None:
+        """Start those again that were killed, and wait until there are three primaries with a replica each."""
+        for server in self.servers:
+            server.resume()
+            if not server.answers():
+                server.start_again()
+        self._until(self._is_settled)
+
+    def _is_settled(self) -> bool:
+        views = {self._view(server) for server in self.servers}
+        links = [server.client.info("replication").get("master_link_status") for server in self.servers]
+        return len(views) == 1 and None not in views and links.count("up") == 3
+
+    def _view(self, server: Member) -> tuple[Any, ...] | None:
+        """Who has which slots, as a node sees it; nothing while it does not see all of them."""
+        info = server.client.execute_command("CLUSTER", "INFO")
+        state = info if isinstance(info, dict) else dict(line.split(":") for line in info.split())
+        slots = server.client.execute_command("CLUSTER", "SLOTS")
+        ranges = [(*key, value["primary"]) for key, value in slots.items()] if isinstance(slots, dict) else slots
+        if state["cluster_state"] != "ok" or state["cluster_slots_ok"] != "16384":
+            return None
+        return tuple(sorted(str(part if isinstance(slots, dict) else part[:3]) for part in ranges))
+
+    @property
+    def url(self) -> str:
+        """The address of one of them."""
+        return f"redis://{LOOPBACK}:{self.servers[0].port}"
+
+    @property
+    def primaries(self) -> list[Member]:
+        """Those that take writes."""
+        return [server for server in self.servers if server.is_primary]
+
+    def owner(self, key: str) -> Member:
+        """The primary that has the slot of a key."""
+        slot = int(self.servers[0].client.execute_command("CLUSTER", "KEYSLOT", key))
+        for server in self.primaries:
+            nodes = server.client.execute_command("CLUSTER", "NODES")
+            if covers(nodes, server.port, slot):
+                return server
+        raise AssertionError(f"nobody has slot {slot}")
+
+    def replica_of(self, primary: Member) -> Member:
+        """Its replica."""
+        return next(
+            server for server in self.servers if not server.is_primary and server.client.role()[2] == primary.port
+        )
+
+    def name_of(self, server: Member) -> str:
+        """By which the nodes know it."""
+        return str(server.client.execute_command("CLUSTER", "MYID"))
+
+    def move(self, key: str, target: Member, *, at_once: int = 100) -> None:
+        """Move the slot of a key to another primary, as redis-cli does, so many keys at once."""
+        source = self.owner(key)
+        slot = int(source.client.execute_command("CLUSTER", "KEYSLOT", key))
+        target.client.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", self.name_of(source))
+        source.client.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", self.name_of(target))
+        while keys := source.client.execute_command("CLUSTER", "GETKEYSINSLOT", slot, at_once):
+            source.client.execute_command("MIGRATE", LOOPBACK, target.port, "", 0, 5000, "KEYS", *keys)
+        for server in (target, source, *(other for other in self.primaries if other not in (source, target))):
+            server.client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", self.name_of(target))
+
+    def stop(self) -> None:
+        """Stop all of them."""
+        for server in self.servers:
+            server.stop()
+
+
+def covers(nodes: Any, port: int, slot: int) -> bool:
+    """Whether what `CLUSTER NODES` says gives the slot to the server with this port."""
+    if isinstance(nodes, dict):
+        ranges = [part for name, node in nodes.items() if name.endswith(f":{port}") for part in node["slots"]]
+    else:
+        lines = [line.split() for line in nodes.splitlines()]
+        ranges = [part.split("-") for line in lines if f":{port}@" in line[1] for part in line[8:] if part[0] != "["]
+    return any(int(part[0]) <= slot <= int(part[-1]) for part in ranges)

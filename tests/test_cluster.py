@@ -1,0 +1,407 @@
+"""Locks in a Redis Cluster of real servers: several slots, nodes that fail, and slots that move to another node."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import pytest
+
+from django_redislock import (
+    Deadlock,
+    LeaseLost,
+    LockBusy,
+    StoreUnavailable,
+    WaitTimeout,
+    lock,
+    lock_many,
+    overview,
+    signals,
+)
+from django_redislock.exceptions import LossReason
+from django_redislock.handler import locks
+from django_redislock.keys import Key, bucket_of
+from django_redislock.stores.base import Answer, Taken, TakenMany, Way
+from django_redislock.stores.cluster import ClusterStore
+from django_redislock.stores.verbs import names_of
+from tests.flows import attempt, elsewhere, is_free, until, waiters_of
+from tests.ledger import COINS, PURSES, Ledger
+from tests.servers.sets import ClusterSet, Member
+
+pytestmark = pytest.mark.usefixtures("cluster")
+OURS, THEIRS = "0" * 32, "1" * 32
+
+
+def bucket(name: str) -> str:
+    return names_of("", name).bucket
+
+
+def names_on(cluster: ClusterSet, server: Member) -> Iterator[str]:
+    """Names of locks in different buckets that a node has."""
+    seen = set()
+    for number in range(10_000):
+        name = f"shelf-{number}"
+        if bucket(name) not in seen and cluster.owner(bucket(name)) is server:
+            seen.add(bucket(name))
+            yield name
+
+
+@pytest.fixture
+def apart(cluster: ClusterSet) -> list[str]:
+    """A name on each node."""
+    return [next(names_on(cluster, server)) for server in cluster.primaries]
+
+
+@pytest.fixture
+def store(cluster: ClusterSet) -> ClusterStore:
+    store = locks["default"].store
+    assert isinstance(store, ClusterStore)
+    return store
+
+
+def move(cluster: ClusterSet, name: str, **how: Any) -> None:
+    """Move the slot of a lock to another node."""
+    owner = cluster.owner(bucket(name))
+    cluster.move(bucket(name), next(server for server in cluster.primaries if server is not owner), **how)
+
+
+class TestOneLock:
+    def test_it_is_held_and_given_back(self):
+        with lock("a"):
+            assert not is_free("a")
+        assert is_free("a")
+
+    def test_who_waits_is_woken_in_order(self):
+        order: list[int] = []
+
+        def stand(number: int) -> None:
+            with lock("a", wait=20):
+                order.append(number)
+
+        threads = [threading.Thread(target=stand, args=(number,)) for number in range(3)]
+        with lock("a", ttl=60):
+            for number, thread in enumerate(threads):
+                thread.start()
+                until(partial(waits, "a", number + 1))
+        for thread in threads:
+            thread.join()
+        assert order == [0, 1, 2]
+
+    def test_a_waiter_listens_in_the_slot_of_its_lock(self, cluster):
+        with lock("a"):
+            waiting = threading.Thread(target=attempt, args=("a",), kwargs={"wait": 20})
+            waiting.start()
+            until(lambda: waiters_of("a") == 1)
+            channels = cluster.owner(bucket("a")).client.execute_command("PUBSUB", "SHARDCHANNELS")
+        waiting.join()
+        assert any(channel.startswith(f"{bucket('a')}:wake:") for channel in channels)
+
+    @pytest.mark.parametrize(("are_neighbours", "refusal"), [(True, Deadlock), (False, WaitTimeout)])
+    def test_a_cycle_is_refused_within_a_bucket_and_times_out_across(self, apart, are_neighbours, refusal):
+        one, other = neighbours(2) if are_neighbours else apart[:2]
+        held = threading.Event()
+
+        def take_both() -> None:
+            with lock(other, wait=20):
+                held.set()
+                with lock(one, wait=20):
+                    pass
+
+        opposite = threading.Thread(target=take_both)
+        with lock(one):
+            opposite.start()
+            held.wait(20)
+            until(lambda: waiters_of(one) == 1)
+            with pytest.raises(refusal), lock(other, wait=0.5):
+                pytest.fail("Both would wait for ever.")
+        opposite.join()
+
+
+def waits(name: str, count: int) -> bool:
+    """Whether so many wait for a lock."""
+    return waiters_of(name) == count
+
+
+def neighbours(count: int) -> list[str]:
+    """Names of one bucket."""
+    names = (f"shelf-{number}" for number in range(10_000))
+    return [name for name in names if bucket_of(name) == 0][:count]
+
+
+class TestSeveral:
+    def test_all_are_held_and_given_back(self, apart):
+        with lock_many(apart) as leases:
+            assert [lease.key.name for lease in leases] == apart
+            assert not any(map(is_free, apart))
+        assert all(map(is_free, apart))
+
+    @pytest.mark.parametrize("at", [0, 1, 2])
+    def test_all_or_none(self, apart, at):
+        def ask() -> None:
+            with lock_many(apart, nowait=True):
+                pytest.fail("One of them is somebody's.")
+
+        with lock(apart[at]):
+            with pytest.raises(LockBusy, match=f"^{apart[at]} is held by"):
+                elsewhere(ask)
+            assert [is_free(name) for name in apart] == [place != at for place in range(3)]
+
+    def test_those_that_are_free_are_the_first_ones(self, apart):
+        names = [*apart, *(f"book-{number}" for number in range(9))]
+
+        def take() -> list[str]:
+            with lock_many(names, skip_locked=True, limit=4) as leases:
+                return [lease.key.name for lease in leases]
+
+        with lock(names[0]), lock(names[3]):
+            assert elsewhere(take) == [names[1], names[2], names[4], names[5]]
+
+    def test_who_waits_gets_one_after_the_other(self, apart):
+        entered = threading.Event()
+
+        def stand() -> None:
+            with lock_many(apart, wait=20):
+                entered.set()
+
+        waiting = threading.Thread(target=stand)
+        with lock_many(apart):
+            waiting.start()
+            until(lambda: sum(map(waiters_of, apart)) == 1)
+        waiting.join()
+        assert entered.is_set()
+        assert all(map(is_free, apart))
+
+    def test_what_a_waiter_has_of_later_buckets_is_given_back(self, store, apart):
+        keys = sorted(map(Key, apart), key=lambda key: bucket_of(key.name))
+        ask: Any = {"token": OURS, "ttl": 30, "holder": '["h",1,"t",""]', "limit": 3}
+        assert isinstance(store.acquire_many(keys, way=Way.LINE, **ask), TakenMany)
+        store.force(keys[0])
+        with lock(keys[0].name):
+            store.acquire_many(keys, way=Way.LINE, **ask)
+            assert [store.inspect(key) is None for key in keys] == [False, True, True]
+
+    def test_transfers_in_all_directions_end(self):
+        names = [f"account-{number}" for number in range(8)]
+        turns = [0] * 4
+
+        def transfer(number: int) -> None:
+            for turn in range(10):
+                with lock_many([names[(number + turn) % 8], names[(number * 3 + turn * 5 + 1) % 8]], wait=30):
+                    turns[number] += 1
+
+        threads = [threading.Thread(target=transfer, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert turns == [10] * 4
+
+    def test_a_release_tells_each(self, store, apart):
+        keys = list(map(Key, apart))
+        store.acquire_many(keys, token=OURS, ttl=30, holder='["h",1,"t",""]', way=Way.ALL, limit=3)
+        store.force(keys[1])
+        assert store.release_many(keys, token=OURS) == [Answer.DONE, Answer.FORCED, Answer.DONE]
+
+
+class TestLooking:
+    def test_all_that_is_held_is_listed(self, apart):
+        with lock_many(apart):
+            assert sorted(found.name for found in overview.held()) == sorted(apart)
+            assert all(overview.infos(apart))
+        assert overview.held() == []
+        assert overview.infos(apart) == [None] * 3
+
+    def test_who_waits_is_listed(self):
+        with lock("a"):
+            waiting = threading.Thread(target=attempt, args=("a",), kwargs={"wait": 20})
+            waiting.start()
+            until(lambda: waiters_of("a") == 1)
+            (found,) = overview.held(queues=True)
+        waiting.join()
+        assert found.waiters == len(found.queue) == 1
+
+
+class TestMovedSlots:
+    def test_a_held_lock_is_held_at_the_new_node(self, cluster):
+        with lock("a", ttl=60) as lease:
+            move(cluster, "a")
+            assert not is_free("a")
+            lease.extend(60)
+        assert is_free("a")
+
+    def test_a_waiter_is_woken_at_the_new_node(self, cluster):
+        entered = threading.Event()
+
+        def stand() -> None:
+            with lock("a", wait=50, ttl=60):
+                entered.set()
+
+        waiting = threading.Thread(target=stand)
+        with lock("a", ttl=60):
+            waiting.start()
+            until(lambda: waiters_of("a") == 1)
+            move(cluster, "a")
+            until(lambda: cluster.owner(bucket("a")).client.execute_command("PUBSUB", "SHARDCHANNELS") != [])
+        waiting.join()
+        assert entered.is_set()
+
+    def test_while_a_slot_is_on_its_way_it_is_waited_for(self, cluster, store):
+        owner = cluster.owner(bucket("a"))
+        target = next(server for server in cluster.primaries if server is not owner)
+        slot = owner.client.execute_command("CLUSTER", "KEYSLOT", bucket("a"))
+        target.client.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", cluster.name_of(owner))
+        owner.client.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", cluster.name_of(target))
+        answers = []
+        asking = threading.Thread(
+            target=lambda: answers.append(store.acquire(Key("a"), token=OURS, ttl=30, holder='["h",1,"t",""]'))
+        )
+        asking.start()
+        cluster.move(bucket("a"), target)
+        asking.join()
+        assert isinstance(answers[0], Taken)
+        assert cluster.owner(bucket("a")) is target
+
+    def test_a_slot_that_stays_on_its_way_is_a_fault_and_never_busy(self, cluster, store, monkeypatch):
+        monkeypatch.setattr("django_redislock.stores.nodes.PATIENCE", 0.2)
+        owner = cluster.owner(bucket("a"))
+        target = next(server for server in cluster.primaries if server is not owner)
+        slot = owner.client.execute_command("CLUSTER", "KEYSLOT", bucket("a"))
+        owner.client.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", cluster.name_of(target))
+        try:
+            with pytest.raises(StoreUnavailable, match=r"AskError|TryAgainError"):
+                store.acquire(Key("a"), token=OURS, ttl=30, holder='["h",1,"t",""]')
+        finally:
+            owner.client.execute_command("CLUSTER", "SETSLOT", slot, "STABLE")
+        assert isinstance(store.acquire(Key("a"), token=THEIRS, ttl=30, holder='["h",1,"t",""]'), Taken)
+
+
+def fail_over(cluster: ClusterSet, name: str) -> None:
+    """Ask the replica of the node that has a lock to take over."""
+    owner = cluster.owner(bucket(name))
+    cluster.replica_of(owner).client.execute_command("CLUSTER", "FAILOVER")
+    until(lambda: not owner.is_primary)
+
+
+def lose(cluster: ClusterSet, name: str) -> None:
+    """Kill the node that has a lock, and wait until its replica has taken over."""
+    owner = cluster.owner(bucket(name))
+    replica = cluster.replica_of(owner)
+    owner.kill()
+    until(lambda: replica.is_primary)
+
+
+def replicate(cluster: ClusterSet, name: str) -> None:
+    """Wait until the replica has all that was written."""
+    assert cluster.owner(bucket(name)).client.execute_command("WAIT", 1, 5000) == 1
+
+
+def works(name: str) -> bool:
+    """Whether a lock can be asked for."""
+    try:
+        lock(name).info()
+    except StoreUnavailable:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("happens", [fail_over, lose])
+class TestFailOver:
+    def test_a_lock_that_was_replicated_goes_on(self, cluster, happens):
+        with lock("a", ttl=60) as lease:
+            replicate(cluster, "a")
+            happens(cluster, "a")
+            until(partial(works, "a"))
+            assert not is_free("a")
+            lease.extend(60)
+        assert is_free("a")
+
+    def test_a_waiter_is_woken_at_the_new_primary(self, cluster, happens):
+        entered = threading.Event()
+
+        def stand() -> None:
+            while not entered.is_set():
+                with suppress(StoreUnavailable), lock("a", wait=50, ttl=60):
+                    entered.set()
+
+        waiting = threading.Thread(target=stand)
+        with lock("a", ttl=60):
+            waiting.start()
+            until(partial(waits, "a", 1))
+            replicate(cluster, "a")
+            happens(cluster, "a")
+            until(partial(works, "a"))
+        waiting.join()
+        assert entered.is_set()
+
+    def test_the_locks_of_the_other_nodes_go_on(self, cluster, apart, happens):
+        with lock_many(apart, ttl=4) as leases:
+            for name in apart:
+                replicate(cluster, name)
+            happens(cluster, apart[0])
+            until(partial(works, apart[0]))
+            until(lambda: all(lease.remaining > 2 for lease in leases[1:]))
+            assert {lease.state for lease in leases} == {"held"}
+
+
+class TestLosses:
+    def test_each_lease_that_the_new_primary_does_not_know_is_told(self, cluster, apart):
+        told: list[tuple[str, LossReason]] = []
+        note = lambda lease, reason, **named: told.append((lease.key.name, reason))
+        signals.lock_lost.connect(note)
+        try:
+            owner = cluster.owner(bucket(apart[0]))
+            owner.client.execute_command("ACL", "SETUSER", "default", "-psync", "-sync", "-replconf")
+            owner.client.execute_command("CLIENT", "KILL", "TYPE", "replica")
+            with pytest.raises(LeaseLost), lock_many(apart, ttl=10) as leases:
+                lose(cluster, apart[0])
+                until(lambda: bool(told))
+                assert [lease.state for lease in leases] == ["lost", "held", "held"]
+        finally:
+            signals.lock_lost.disconnect(note)
+        assert told == [(apart[0], LossReason.STORE_RESTARTED)]
+
+
+class TestMinReplicas:
+    def test_what_the_replica_acknowledges_counts(self, cluster, settings):
+        settings.REDISLOCK = {"default": {"CACHE": "cluster", "MIN_REPLICAS": 1}}
+        with lock("a", ttl=3):
+            assert cluster.replica_of(cluster.owner(bucket("a"))).client.keys("*lock:a")
+
+    def test_what_it_does_not_acknowledge_is_given_back(self, cluster, settings, apart):
+        settings.REDISLOCK = {"default": {"CACHE": "cluster", "MIN_REPLICAS": 1}, "bold": {"CACHE": "cluster"}}
+        cluster.replica_of(cluster.owner(bucket(apart[2]))).pause()
+        with pytest.raises(StoreUnavailable, match=r"^0 of 1 replicas"), lock_many(apart, ttl=3):
+            pytest.fail("The body ran.")
+        until(lambda: overview.held("bold") == [])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("db_alias", ["postgres"], indirect=True)
+@pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
+class TestBank:
+    def test_no_money_is_lost_in_a_fail_over(self, cluster, db_alias):
+        ledger = Ledger(db_alias)
+        with ledger.at_work():
+            for happens in (fail_over, lose):
+                until(partial(ledger.moved_more, ledger.outcomes["moved"] + 20))
+                happens(cluster, f"testapp.Purse:{ledger.pks[0]}")
+            until(partial(ledger.moved_more, ledger.outcomes["moved"] + 20))
+        assert ledger.total == PURSES * COINS
+
+    def test_no_lock_is_lost_while_slots_move(self, cluster, db_alias):
+        lost: list[Any] = []
+        note = lambda lease, **named: lost.append(lease)
+        signals.lock_lost.connect(note)
+        ledger = Ledger(db_alias)
+        with ledger.at_work():
+            for _ in range(2):
+                for pk in ledger.pks:
+                    until(partial(ledger.moved_more, ledger.outcomes["moved"] + 2))
+                    move(cluster, f"testapp.Purse:{pk}", at_once=2)
+        signals.lock_lost.disconnect(note)
+        assert ledger.total == PURSES * COINS
+        assert lost == []
+        assert not ledger.outcomes.keys() - {"moved", "WaitTimeout"}

@@ -1,0 +1,189 @@
+"""Locks on a primary that real Sentinels watch: fail-overs, what they lose, and locks that replicas have to know of."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import pytest
+
+from django_redislock import LeaseLost, StoreUnavailable, lock, lock_many, signals
+from django_redislock.exceptions import LossReason
+from django_redislock.handler import locks
+from django_redislock.keys import Key
+from django_redislock.stores.base import Taken
+from tests.flows import attempt, elsewhere, is_free, until, waiters_of
+from tests.ledger import COINS, PURSES, Ledger
+from tests.servers.sets import SentinelSet
+
+pytestmark = pytest.mark.usefixtures("sentinels")
+
+
+@pytest.fixture
+def lost() -> Iterator[list[tuple[str, LossReason]]]:
+    """The leases of which the loss was told."""
+    told: list[tuple[str, LossReason]] = []
+
+    def note(lease: Any, reason: LossReason, **named: Any) -> None:
+        told.append((lease.key.name, reason))
+
+    signals.lock_lost.connect(note)
+    yield told
+    signals.lock_lost.disconnect(note)
+
+
+def replicate(sentinels: SentinelSet) -> None:
+    """Wait until both replicas have all that was written."""
+    assert sentinels.primary.client.execute_command("WAIT", 2, 5000) == 2
+
+
+def works() -> bool:
+    """Whether a lock can be had."""
+    try:
+        return is_free("probe")
+    except StoreUnavailable:
+        return False
+
+
+def kill(sentinels: SentinelSet) -> None:
+    sentinels.lose_primary()
+
+
+@pytest.mark.parametrize("fail_over", [kill, SentinelSet.fail_over], ids=["killed", "asked for"])
+class TestFailOver:
+    def test_a_lock_that_was_replicated_goes_on(self, sentinels, fail_over):
+        with lock("a", ttl=60) as lease:
+            replicate(sentinels)
+            fail_over(sentinels)
+            until(works)
+            assert not is_free("a")
+            lease.extend(60)
+        assert is_free("a")
+
+    def test_a_waiter_is_woken_by_the_new_primary(self, sentinels, fail_over):
+        entered = threading.Event()
+
+        def stand() -> None:
+            while not entered.is_set():
+                with suppress(StoreUnavailable), lock("a", wait=50, ttl=60):  # a Sentinel may name the former one yet
+                    entered.set()
+
+        waiting = threading.Thread(target=stand)
+        with lock("a", ttl=60):
+            waiting.start()
+            until(lambda: waiters_of("a") == 1)
+            replicate(sentinels)
+            fail_over(sentinels)
+            until(lambda: sentinels.primary.client.pubsub_channels("*:wake:*") != [])
+        waiting.join()
+        assert entered.is_set()
+
+
+class TestLosses:
+    def test_each_lease_that_the_new_primary_does_not_know_is_told(self, sentinels, lost):
+        names = [f"shelf-{number}" for number in range(5)]
+        with lock("known", ttl=60) as known:
+            replicate(sentinels)
+            sentinels.cut_replication()
+            with pytest.raises(LeaseLost) as caught, lock_many(names, ttl=10) as leases:
+                sentinels.lose_primary()
+                until(lambda: len(lost) == 5)
+                assert {lease.state for lease in leases} == {"lost"}
+            assert sorted(lost) == [(name, LossReason.STORE_RESTARTED) for name in names]
+            assert caught.value.reason is LossReason.STORE_RESTARTED
+            assert known.state == "held"
+
+    def test_scripts_are_brought_to_the_new_primary(self, sentinels):
+        assert is_free("a")
+        primary = sentinels.lose_primary()
+        primary.client.script_flush()
+        until(works)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("db_alias", ["postgres"], indirect=True)
+@pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
+def test_no_money_is_lost_in_a_fail_over(sentinels, db_alias):
+    ledger = Ledger(db_alias)
+    with ledger.at_work():
+        for fail_over in (SentinelSet.fail_over, kill):
+            until(partial(ledger.moved_more, ledger.outcomes["moved"] + 20))
+            fail_over(sentinels)
+        until(partial(ledger.moved_more, ledger.outcomes["moved"] + 20))
+    assert ledger.total == PURSES * COINS
+
+
+class TestMinReplicas:
+    @pytest.fixture
+    def careful(self, settings: Any, sentinels: SentinelSet) -> None:
+        """Both replicas have to know of a lock of the alias "default"; the alias "bold" does not ask them."""
+        settings.REDISLOCK = {"default": {"CACHE": "watched", "MIN_REPLICAS": 2}, "bold": {"CACHE": "watched"}}
+
+    def take(self, name: str = "a") -> Any:
+        return locks["default"].store.acquire(Key(name), token="0" * 32, ttl=3, holder='["h",1,"t",""]')
+
+    def test_what_both_acknowledge_counts(self, careful, sentinels):
+        with lock("a"):
+            assert not is_free("a")
+            for replica in sentinels.replicas:
+                assert replica.client.keys("*lock:a")
+        assert is_free("a")
+
+    @pytest.mark.parametrize(
+        "enter", [partial(lock, "a", ttl=3), partial(lock_many, ["a", "b"], ttl=3)], ids=["one", "several"]
+    )
+    def test_what_one_does_not_acknowledge_is_given_back(self, careful, sentinels, enter):
+        sentinels.replicas[0].pause()
+        with pytest.raises(StoreUnavailable, match=r"^1 of 2 replicas acknowledged the lock within 1\.00 s"), enter():
+            pytest.fail("The body ran.")
+        until(lambda: lock("a", alias="bold").info() is None)
+
+    def test_a_refusal_waits_for_nobody(self, careful, sentinels):
+        with lock("a", alias="bold"):
+            sentinels.replicas[0].pause()
+            assert elsewhere(attempt) == "busy"
+
+    def test_a_grant_counts_when_both_acknowledge(self, careful, sentinels):
+        outcomes = []
+
+        def stand() -> None:
+            try:
+                with lock("a", wait=20, ttl=3):
+                    outcomes.append("entered")
+            except StoreUnavailable as error:
+                outcomes.append(str(error)[:15])
+
+        waiting = threading.Thread(target=stand)
+        with lock("a", alias="bold", ttl=60):
+            waiting.start()
+            until(lambda: waiters_of("a") == 1)
+            sentinels.replicas[0].pause()
+        waiting.join()
+        assert outcomes == ["1 of 2 replicas"]
+
+    def test_a_renewal_that_is_not_acknowledged_does_not_count(self, careful, sentinels):
+        with pytest.raises(LeaseLost) as caught, lock("a", ttl=3) as lease:
+            sentinels.replicas[0].pause()
+            until(lambda: lease.state == "lost")
+        assert caught.value.reason is LossReason.EXPIRED
+
+    def test_a_primary_that_was_cut_off_gives_no_lock(self, settings, sentinels):
+        settings.REDISLOCK = {"default": {"CACHE": "watched", "MIN_REPLICAS": 1}}
+        assert isinstance(self.take("before"), Taken)
+        former = sentinels.primary
+        former.pause()
+        until(lambda: sentinels.primary is not former and sentinels.primary.is_primary)
+        for sentinel in sentinels.sentinels:
+            sentinel.pause()  # so nobody tells it
+        former.resume()
+        with pytest.raises(StoreUnavailable, match=r"^0 of 1 replicas acknowledged"):
+            self.take()
+
+
+def test_where_nobody_knows_wait_it_is_told(settings):
+    settings.REDISLOCK = {"default": {"CACHE": "fake", "MIN_REPLICAS": 1}}
+    with pytest.raises(StoreUnavailable, match="MIN_REPLICAS needs a server that knows WAIT"), lock("a"):
+        pytest.fail("The body ran.")
