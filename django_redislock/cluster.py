@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django_redis.pool import ConnectionFactory
 
-from .stores.nodes import cluster_client
+from .stores.clusternodes import cluster_client
 
 if TYPE_CHECKING:
     from redis.cluster import RedisCluster

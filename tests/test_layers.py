@@ -30,7 +30,7 @@ LAYERS = {
         "stores.discretion",
         "stores.inquiry",
         "stores.listing",
-        "stores.nodes",
+        "stores.clusternodes",
         "stores.redis",
         "stores.replicas",
         "stores.slot",

@@ -23,7 +23,7 @@ from django_redislock.keys import Key, bucket_of
 from django_redislock.seconds import LONGEST_TTL, SHORTEST_TTL
 from django_redislock.stores.base import Answer, Held, Taken
 from django_redislock.stores.cluster import ClusterStore
-from django_redislock.stores.nodes import cluster_client
+from django_redislock.stores.clusternodes import cluster_client
 from django_redislock.stores.redis import RedisStore
 from django_redislock.stores.verbs import ACQUIRE, INSPECT, RELEASE, RENEW
 from tests.faults import Fault, Proxy, proxy_to

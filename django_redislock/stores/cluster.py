@@ -10,7 +10,7 @@ from .. import clock
 from ..exceptions import StoreUnavailable
 from ..keys import bucket_of
 from .base import Blocked, Edge, TakenMany, Way
-from .nodes import Nodes
+from .clusternodes import Nodes
 from .slot import SlotStore
 from .verbs import names_of
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..keys import BUCKETS
 from .asking import FAULTS
 from .inquiry import Inquiry, ask_at_once, first_of_its_script, spell
-from .nodes import Route
+from .clusternodes import Route
 from .verbs import root_of
 
 if TYPE_CHECKING:
-    from .nodes import Node, Nodes
+    from .clusternodes import Node, Nodes
     from .verbs import Call
 
 T = TypeVar("T")

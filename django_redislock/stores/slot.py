@@ -10,7 +10,7 @@ from redis.exceptions import MovedError, NoPermissionError, RedisError, Response
 
 from ..exceptions import StoreUnavailable
 from .discretion import hush, secrets_in
-from .nodes import Nodes, Route
+from .clusternodes import Nodes, Route
 from .redis import RedisStore
 from .verbs import text
 from .wakeups import Interrupted, Refused
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .base import Answer, Renewal, Store
-    from .nodes import Node
+    from .clusternodes import Node
 
 CONFIRMATION = 5.0
 """Seconds within which a server confirms a subscription."""
