@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from typing import Any
 
 from . import clock
 from .exceptions import Deadlock, LockBusy, LockNotHeld, LossReason, StoreUnavailable, WaitTimeout
 from .holder import encode_current
 from .keys import Key
 from .lease import Lease
+from .steps import Steps, arun, run
 from .stores.base import Answer, Edge, Held, Store
-from .waiting import Obtained, Request, obtain
+from .waiting import Obtained, Outcome, Request, obtaining
 
 logger = logging.getLogger("django_redislock")
 
@@ -23,7 +25,7 @@ def new_token(flow: str) -> str:
 
 
 class KeyLock:
-    """The lock on one key of one store."""
+    """The lock on one key of one store. What begins with an a is for event loops, and asks the store's twin there."""
 
     __slots__ = ("key", "store")
 
@@ -40,29 +42,23 @@ class KeyLock:
         `LockBusy` or, when it waited, `WaitTimeout`; `Deadlock` when waiting would never end; `StoreUnavailable` when
         Redis cannot be asked.
         """
-        request = Request(key=self.key, token=new_token(flow), ttl=ttl, holder=encode_current(), meanwhile=meanwhile)
-        try:
-            answer = obtain(self.store, request, wait=wait)
-        except StoreUnavailable:
-            raise  # and the store has done what it can
-        except BaseException:
-            self._withdraw(request.token)
-            raise
-        if isinstance(answer, Held):
-            if wait != 0:
-                self._withdraw(request.token)
-            raise busy(self.key, answer, wait=wait)
-        if not isinstance(answer, Obtained):
-            raise deadlock(self.key, answer)
-        return Lease(key=self.key, token=request.token, fence=answer.fence, ttl=ttl, asked_at=answer.at, extender=self)
+        return run(self._acquiring(self.store, self._request(flow, ttl, meanwhile), wait))
+
+    async def aacquire(self, *, flow: str, ttl: float, wait: float | None) -> Lease:
+        """As `acquire()`. Cancelled, it gives back what it may have got."""
+        return await arun(self._acquiring(self.store.twin, self._request(flow, ttl), wait))
 
     def release(self, lease: Lease) -> Answer:
         """Give the key back; the answer tells whether it was still held.
 
         Raises `LockNotHeld` in a child of `fork`, `StoreUnavailable` when Redis cannot be asked.
         """
+        return run(self.releasing(self.store, lease))
+
+    def releasing(self, store: Any, lease: Lease) -> Steps[Answer]:
+        """The steps of `release()`."""
         self.ensure_ours(lease)
-        answer = self.store.release(self.key, token=lease.token)
+        answer: Answer = yield store.release(self.key, token=lease.token)
         lease.end(LOSSES.get(answer))
         return answer
 
@@ -71,17 +67,11 @@ class KeyLock:
 
         Raises `LockNotHeld` when the lease has ended, `StoreUnavailable` when Redis cannot be asked.
         """
-        self.ensure_ours(lease)
-        if not lease.trusted:
-            raise LockNotHeld(str(lease.lost()), key=self.key.name)
-        asked_at = clock.now()
-        lease.shorten(ttl=ttl, asked_at=asked_at)
-        answer = self.store.renew(self.key, token=lease.token, ttl=ttl)
-        if answer is not Answer.DONE:
-            lease.end(LOSSES[answer])
-            raise not_held(self.key, answer)
-        if not lease.prolong(ttl=ttl, asked_at=asked_at):
-            raise LockNotHeld(str(lease.lost()), key=self.key.name)
+        run(self._extending(self.store, lease, ttl))
+
+    async def aextend(self, lease: Lease, ttl: float) -> None:
+        """As `extend()`."""
+        await arun(self._extending(self.store.twin, lease, ttl))
 
     def ensure_ours(self, lease: Lease) -> None:
         """Raise `LockNotHeld` in a child of `fork`, which has a copy of its parent's lease."""
@@ -92,10 +82,43 @@ class KeyLock:
                 key=self.key.name,
             )
 
-    def _withdraw(self, token: str) -> None:
+    def _request(self, flow: str, ttl: float, meanwhile: Callable[[], object] | None = None) -> Request:
+        return Request(key=self.key, token=new_token(flow), ttl=ttl, holder=encode_current(), meanwhile=meanwhile)
+
+    def _acquiring(self, store: Any, request: Request, wait: float | None) -> Steps[Lease]:
+        try:
+            answer: Outcome = yield from obtaining(store, request, wait=wait)
+        except StoreUnavailable:
+            raise  # and the store has done what it can
+        except BaseException:
+            yield from self._withdrawing(store, request.token)
+            raise
+        if isinstance(answer, Held):
+            if wait != 0:
+                yield from self._withdrawing(store, request.token)
+            raise busy(self.key, answer, wait=wait)
+        if not isinstance(answer, Obtained):
+            raise deadlock(self.key, answer)
+        ttl, asked_at = request.ttl, answer.at
+        return Lease(key=self.key, token=request.token, fence=answer.fence, ttl=ttl, asked_at=asked_at, extender=self)
+
+    def _extending(self, store: Any, lease: Lease, ttl: float) -> Steps[None]:
+        self.ensure_ours(lease)
+        if not lease.trusted:
+            raise LockNotHeld(str(lease.lost()), key=self.key.name)
+        asked_at = clock.now()
+        lease.shorten(ttl=ttl, asked_at=asked_at)
+        answer: Answer = yield store.renew(self.key, token=lease.token, ttl=ttl)
+        if answer is not Answer.DONE:
+            lease.end(LOSSES[answer])
+            raise not_held(self.key, answer)
+        if not lease.prolong(ttl=ttl, asked_at=asked_at):
+            raise LockNotHeld(str(lease.lost()), key=self.key.name)
+
+    def _withdrawing(self, store: Any, token: str) -> Steps[None]:
         """Given up on the way: we may be in the queue, or own the key without anybody to release it."""
         try:
-            self.store.leave(self.key, token=token)
+            yield store.leave(self.key, token=token)
         except StoreUnavailable as error:
             logger.warning("Given up while acquiring, and what was taken ends with its ttl: %s", error)
 

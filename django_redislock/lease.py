@@ -142,6 +142,10 @@ class Lease:
         """
         self._extender.extend(self, self.ttl if ttl is None else read_ttl(ttl))
 
+    async def aextend(self, ttl: Seconds | None = None) -> None:
+        """As `extend()`, on an event loop."""
+        await self._extender.aextend(self, self.ttl if ttl is None else read_ttl(ttl))
+
     # What the store said of it. More than one thread may hear that; who is first counts.
 
     def shorten(self, *, ttl: float, asked_at: float) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import clock
-from .stores.base import Ear, Edge, Grant, Held, Store, Taken
+from .steps import Steps
+from .stores.base import Ear, Edge, Grant, Held, Taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,28 +41,28 @@ class Obtained(NamedTuple):
 Outcome = Obtained | Held | tuple[Edge, ...]
 
 
-def obtain(store: Store, request: Request, *, wait: float | None) -> Outcome:
+def obtaining(store: Any, request: Request, *, wait: float | None) -> Steps[Outcome]:
     """Take the key, waiting at most `wait` seconds (0: one question; `None`: for ever).
 
-    Gives who holds it when the wait is over, and the cycle when waiting would never end. Whoever has waited in vain,
+    `store` is a `Store`, or its twin on an event loop. Gives who holds it when the wait is over, and the cycle when waiting would never end. Whoever has waited in vain,
     or gets another exception than the store's, has to `leave()`: it may be in the queue, or the owner.
     """
     end = None if wait is None else clock.now() + wait
     if wait == 0 or not store.listens:
         asked_at = clock.now()
-        answer = ask(store, request, "")
+        answer: Taken | Held | tuple[Edge, ...] = yield ask(store, request, "")
         if isinstance(answer, Taken):
             return Obtained(fence=answer.fence, at=asked_at)
         if wait == 0:
             return answer
-    ear = store.ear(request.token, within=None if end is None else end - clock.now())
+    ear = yield store.ear(request.token, within=None if end is None else end - clock.now())
     try:
-        return stand_in_line(store, request, ear, end=end)
+        return (yield from standing_in_line(store, request, ear, end=end))
     finally:
         ear.close()
 
 
-def ask(store: Store, request: Request, channel: str) -> Taken | Held | tuple[Edge, ...]:
+def ask(store: Any, request: Request, channel: str) -> Any:
     """Ask for the key, and join its queue if there is a channel."""
     return store.acquire(
         request.key,
@@ -73,12 +74,12 @@ def ask(store: Store, request: Request, channel: str) -> Taken | Held | tuple[Ed
     )
 
 
-def stand_in_line(store: Store, request: Request, ear: Ear, *, end: float | None) -> Outcome:
+def standing_in_line(store: Any, request: Request, ear: Ear, *, end: float | None) -> Steps[Outcome]:
     """Ask, and listen for the grant until it is time to ask again, as long as the wait lasts."""
     pause = FIRST_PAUSE
     while True:
         asked_at = clock.now()
-        answer = ask(store, request, ear.channel)
+        answer: Taken | Held | tuple[Edge, ...] = yield ask(store, request, ear.channel)
         if isinstance(answer, Taken):
             return Obtained(fence=answer.fence, at=asked_at)
         if not isinstance(answer, Held):
@@ -88,7 +89,7 @@ def stand_in_line(store: Store, request: Request, ear: Ear, *, end: float | None
             return answer
         pause = next_pause(pause)
         longest = request.ttl / 2 if ear.channel else pause  # the place in the queue is kept for a ttl
-        grant = ear.listen(bounded(longest, left=left, holder_left=answer.remaining))
+        grant: Grant | None = yield ear.listen(bounded(longest, left=left, holder_left=answer.remaining))
         if grant is not None:
             at = granted_at(grant, answer, asked_at=asked_at)
             if clock.now() < at + clock.safe_ttl(request.ttl):  # else we stood still until it was over

@@ -1,0 +1,62 @@
+"""Decisions that ask and wait, written once: a generator yields what a question gives, and is sent the answer.
+
+Where asking blocks, what is yielded is the answer already; where it does not, it is something to be awaited. So
+`answer = yield store.acquire(...)` serves both, and an exception or a cancellation is raised in the generator at that
+very place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Coroutine, Generator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+Steps = Generator[Any, Any, T]
+"""What gives a T in the end."""
+
+
+def run(steps: Steps[T]) -> T:
+    """Go through the steps where every question blocks until it is answered."""
+    try:
+        answer = next(steps)
+        while True:
+            answer = steps.send(answer)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]  # what the generator returns
+
+
+async def arun(steps: Steps[T]) -> T:
+    """Go through the steps where every question is to be awaited."""
+    try:
+        question: Awaitable[Any] = next(steps)
+        while True:
+            try:
+                answer = await question
+            except BaseException as error:
+                question = steps.throw(error)
+            else:
+                question = steps.send(answer)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]  # what the generator returns
+
+
+async def shielded(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Await it to its end also when the task is cancelled meanwhile; that is raised when it has ended."""
+    task = asyncio.ensure_future(coroutine)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            if task.cancelled():
+                raise
+            cancelled = error
+        except Exception:
+            break  # it is that of the task, and is raised below
+    if cancelled is not None:
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            raise failure from cancelled
+        raise cancelled
+    return task.result()
