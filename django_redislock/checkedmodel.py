@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.db import router, transaction
@@ -38,6 +39,7 @@ class CheckedModel(Model):
             return super()._do_update(base_qs, using, pk_val, values, *rest)
         if version.expected is None:
             return _ensure_absent(self, field, using)
+        base_qs._chain = partial(_itself, base_qs)
         base_qs.query.where.add(AsRead(field, version.expected), AND)
         updated = super()._do_update(base_qs, using, pk_val, values, *rest)
         if not updated:
@@ -101,6 +103,12 @@ class AsRead:
         """As of each part of a query."""
         quote = connection.ops.quote_name
         return f"{quote(compiler.query.get_initial_alias())}.{quote(self._column)} = %s", [self._expected]
+
+
+def _itself(rows: Any) -> Any:
+    """Stands in once for the copy that `filter()` makes, at a hundredth of a save; nobody else has this queryset."""
+    del rows._chain
+    return rows
 
 
 def _ensure_absent(instance: Model, field: VersionField, using: str) -> bool:
