@@ -13,7 +13,7 @@ import redis
 from redis.exceptions import ConnectionError, NoPermissionError, NoScriptError, RedisError, ResponseError, TimeoutError
 
 from ..exceptions import StoreUnavailable
-from .debts import Debts
+from .debts import Debts, NotNow
 from .discretion import hush, secrets_in
 from .many import Batch, ManyVerbs
 from .verbs import Call, Question, Verbs, root_of, text
@@ -148,7 +148,7 @@ class RedisStore:
     def _run(self, call: Question[T], key: Key, *others: Key, **how: Any) -> T:
         try:
             return call.read(self._send(call, **how))
-        except (RedisError, OSError) as error:
+        except FAULTS as error:
             about = f"{key} and {len(others)} more" if others else key
             raise StoreUnavailable(
                 f"Redis could not be asked about {about} ({type(error).__name__}: {hush(error, self._secrets)}), "
@@ -216,11 +216,11 @@ class RedisStore:
 
 
 def settle(connection: Any, call: Call[None]) -> None:
-    """Send what settles an earlier question; once, also where the server refuses it."""
+    """Send what settles an earlier question. Raises `NotNow` where the server refuses it."""
     try:
         evaluate(connection, call, None)
     except ResponseError as error:
-        logger.debug("Refused, so what may be taken ends with its ttl: %s", error)  # that it was not answered is told
+        raise NotNow(str(error)) from error
 
 
 CONFIRMATION = 1.0  # seconds for which one look for the server's confirmation of a subscription blocks
