@@ -105,6 +105,15 @@ def patience_of(holds: Iterable[Hold]) -> float:
     return min(hold.lease.ttl for hold in holds) / 3
 
 
+def share_of(others: Iterable[Hold], *, now: float) -> float:
+    """Seconds for which a store that hangs may keep leases in other stores waiting: half of what the first has left.
+
+    So several that hang, one after the other, still leave time to ask the rest.
+    """
+    left = min((hold.lease.deadline - now for hold in others if not hold.lease.ended), default=math.inf)
+    return max(0.0, left / 2)
+
+
 def starved(holds: Iterable[Hold], *, late: float) -> bool:
     """Whether a look came so late that it put one of these in danger."""
     return late > min((hold.lease.ttl for hold in holds), default=math.inf) / 6

@@ -64,8 +64,10 @@ class VersionBoundField(BoundField):
         if self.form.is_bound and not self.form.has_error(NON_FIELD_ERRORS, CONFLICT):
             return super().value()
         instance = getattr(self.form, "instance", None)
-        version = self.initial
-        return "" if instance is None or version is None else opened_with(instance, version).signed()
+        if instance is None or self.initial is None:
+            return ""
+        shown = getattr(instance._state, "redislock_shown", None)
+        return opened_with(instance, self.initial if shown is None else shown).signed()
 
 
 class VersionFormField(forms.Field):

@@ -23,6 +23,7 @@ from .renewing import (
     patience_of,
     pause_of,
     renewals_of,
+    share_of,
     starved,
     tasks_of,
 )
@@ -66,17 +67,18 @@ class Rounds:
         tasks = tasks_of(holds, self._pauses, now=clock.now())
         lost = [hold.lease for hold in tasks.over if hold.lease.expire()]
         for store in sorted(tasks.renew, key=self._pauses.__contains__):  # those that fail may take long
-            lost += self._renew(store, tasks.renew[store])
+            share = share_of((hold for hold in holds if hold.lock.store is not store), now=clock.now())
+            lost += self._renew(store, tasks.renew[store], share)
         lost += [hold.lease for hold in tasks.let_go if self._let_go(hold)]
         return next_look(in_hand(holds), self._pauses), lost
 
-    def _renew(self, store: Store, holds: Sequence[Hold]) -> list[Lease]:
-        """Ask for another ttl; gives what is lost."""
+    def _renew(self, store: Store, holds: Sequence[Hold], share: float) -> list[Lease]:
+        """Ask for another ttl, for so many seconds at most; gives what is lost."""
         renewals = renewals_of(holds)
         seen = [hold.lease.deadline for hold in holds]
         asked_at = clock.now()
         try:
-            answers = store.renew_many(renewals, within=patience_of(holds))
+            answers = store.renew_many(renewals, within=min(patience_of(holds), share))
         except StoreUnavailable as error:
             logger.debug("%d leases could not be renewed: %s", len(holds), error)
             self._doubt(store, holds, error)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
 
-from django_redislock import LeaseLost, LockBusy, LockNotHeld, StoreUnavailable, WaitTimeout, lock, lock_many
+from django_redislock import LeaseLost, LockBusy, LockNotHeld, StoreUnavailable, WaitTimeout, clock, lock, lock_many
 from django_redislock.guards import NamedLock
 from django_redislock.handler import locks
 from django_redislock.keys import bucket_of
@@ -21,7 +21,7 @@ from django_redislock.lease import Lease, LeaseState
 from django_redislock.many import NamedLocks
 from django_redislock.stores import many
 from django_redislock.stores.base import Answer, Renewal
-from django_redislock.stores.debts import Debts
+from django_redislock.stores.debts import Debts, NotNow
 from django_redislock.stores.many import ACQUIRE_MANY, LEAVE_MANY, RELEASE_MANY, RENEW_MANY
 from django_redislock.stores.verbs import ACQUIRE, FORCE, INSPECT, LEAVE, RELEASE, RENEW
 from tests.faults import LOADING, OOM, Fault, Proxy, proxy_to
@@ -325,16 +325,18 @@ class TestDebts:
             assert lock("b").info() is None
             assert owner() == lease.fence
 
-    def test_one_that_the_server_refuses_is_forgotten(self, proxy, caplog):
+    def test_one_that_the_server_refuses_stays_owed(self, proxy, caplog):
         with lock("a"):
             proxy.faults.append(Fault.HANG)
         proxy.script = LEAVE
         proxy.faults.append(OOM)
         with caplog.at_level(logging.DEBUG):
             assert lock("b").info() is None
-        assert "Refused, so what may be taken ends with its ttl: command not allowed" in caplog.text
+        assert "Refused, so what may be taken stays so for now: command not allowed" in caplog.text
         assert not is_free()
         assert len(proxy.seen) == 3  # acquire, release, leave
+        assert lock("b").info() is None
+        assert is_free()
 
     def test_it_closes_no_cycle(self, proxy, thread):
         """We have left "a" as far as we know; another one waits for it who holds what we want."""
@@ -368,6 +370,31 @@ class TestDebts:
             debts.pay(lambda number: sent.append(number // (number - 1)))
         debts.pay(sent.append)
         assert sent == [0, 1, 2]
+
+    def test_one_that_is_refused_keeps_no_other_from_being_paid(self):
+        debts: Any = Debts()
+        sent: list[str] = []
+
+        def send(call: str) -> None:
+            sent.append(call)
+            if call == "refused":
+                raise NotNow
+
+        for call in ("refused", "other"):
+            debts.add(call)
+        for _ in range(2):
+            debts.pay(send)
+        assert (sent, len(debts)) == (["refused", "other", "refused"], 1)
+
+    @pytest.mark.parametrize(("after", "sent"), [(3_599, ["its"]), (3_600, [])])
+    def test_after_an_hour_it_is_forgotten(self, monkeypatch, after, sent):
+        debts: Any = Debts()
+        monkeypatch.setattr(clock, "now", lambda: 5_000.0)
+        debts.add("its")
+        monkeypatch.setattr(clock, "now", lambda: 5_000.0 + after)
+        paid: list[str] = []
+        debts.pay(paid.append)
+        assert (paid, len(debts)) == (sent, 0)
 
     def test_there_are_not_too_many(self):
         debts: Any = Debts()

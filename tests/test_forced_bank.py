@@ -52,7 +52,8 @@ def move(pks: list[int], db: str) -> None:
     source, target = chance.sample(pks, 2)
     amount = chance.randint(1, 50)
     with locked_many(Account.objects.using(db), [source, target], wait=10) as rows:
-        for row, change in zip(rows, (-amount, amount), strict=True):
+        changes = zip(rows, (-amount, amount), strict=True)
+        for row, change in sorted(changes, key=lambda pair: pair[0].pk):  # else two forced-out ones may wait in a cycle
             untouched = Account.objects.using(db).filter(pk=row.pk, balance=row.balance)
             if not untouched.update(balance=F("balance") + change):
                 raise Overtaken

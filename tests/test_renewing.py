@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 from weakref import ref
 
@@ -248,6 +249,32 @@ def test_a_question_may_take_a_third_of_the_shortest_ttl(house, time):
     time.now = THIRD
     house.look()
     assert house.shelf.within == [10]
+
+
+def test_stores_that_hang_leave_time_to_ask_the_others(house, time):
+    """Three are due at once, and the first two do not answer for as long as they are given."""
+    second, third = Shelf(), Shelf()
+
+    def hang(shelf: Shelf) -> None:
+        time.now += shelf.within[-1]
+
+    for shelf in (house.shelf, second):
+        shelf.away, shelf.meanwhile = True, partial(hang, shelf)
+    leases = [house.hold("a", ttl=600), house.hold("b", ttl=300, store=second), house.hold("c", store=third)]
+    time.now = START + 200
+    leases[2].deadline = time.now + 8
+    house.look()
+    assert (house.shelf.within, second.within) == ([4], [2])
+    assert leases[2].remaining == pytest.approx(29.698)
+
+
+def test_what_has_ended_in_another_store_leaves_all_the_time(house, time):
+    other = house.hold("b", store=Shelf())
+    house.hold("a", ttl=600)
+    time.now = START + 200
+    assert house.lose() == [("b", LossReason.EXPIRED)]
+    assert house.shelf.within == [200]
+    assert other.ended
 
 
 def test_a_store_that_fails_in_an_unforeseen_way_harms_no_other(house, time, caplog):

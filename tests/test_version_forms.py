@@ -9,9 +9,11 @@ import pytest
 from django import forms
 from django.contrib.admin import ModelAdmin
 from django.core.exceptions import NON_FIELD_ERRORS
+from django.db import OperationalError, transaction
 
 from django_redislock import VersionConflict
 from django_redislock.versionforms import opened_with
+from tests.flows import elsewhere
 from tests.test_versions import again, overtake
 from tests.testapp.models import Document, Page
 
@@ -102,12 +104,37 @@ class TestForm:
         assert form["version"].value() == ""
         assert form.save().version == 1
 
-    def test_between_the_check_and_the_save_the_database_decides(self, document):
+    @pytest.mark.django_db(transaction=True)
+    def test_without_a_transaction_the_database_decides_between_the_check_and_the_save(self, document):
         form = sent(document)
         assert form.is_valid()
         overtake(document)
         with pytest.raises(VersionConflict):
             form.save()
+
+    @pytest.mark.parametrize("db_alias", ["postgres", "mariadb"], indirect=True)
+    @pytest.mark.django_db(transaction=True)
+    def test_in_a_transaction_nothing_comes_between_them(self, db_alias):
+        document = Document.objects.using(db_alias).create(title="a")
+
+        @transaction.atomic(using=db_alias)
+        def touch() -> None:
+            Document.objects.using(db_alias).select_for_update(nowait=True).get(pk=document.pk)
+
+        with transaction.atomic(using=db_alias):
+            form = sent(document)
+            elsewhere(touch)
+            assert form.is_valid()
+            with pytest.raises(OperationalError):
+                elsewhere(touch)
+            form.save()
+        assert (again(document).title, again(document).version) == ("mine", 2)
+
+    def test_in_a_transaction_who_was_faster_until_then_is_told(self, document):
+        form = sent(document)
+        overtake(document, title="theirs")
+        assert form.errors[NON_FIELD_ERRORS][1] == "Title: it is “theirs” now, and “mine” in this form."
+        assert form["version"].value() == opened_with(document, 2).signed()
 
     def test_full_clean_outside_a_form_asks_nothing(self, document):
         overtake(document)
@@ -160,6 +187,20 @@ class TestAdmin:
         data = {"title": "mine", "copies": 1, "price": 1, "version": hidden_version(admin_client.get(url).text)}
         overtake(document, title="theirs")
         assert "it is “theirs” now" in admin_client.post(url, data).text
+
+    def test_it_needs_nothing_either_when_another_is_faster_by_a_moment(self, admin_client, document, monkeypatch):
+        get_object = ModelAdmin.get_object
+
+        def overtaken(*args: Any, **named: Any) -> Any:
+            row = get_object(*args, **named)
+            overtake(document, title="theirs")
+            return row
+
+        url = f"/admin/testapp/document/{document.pk}/change/"
+        data = {"title": "mine", "copies": 1, "price": 1, "version": hidden_version(admin_client.get(url).text)}
+        monkeypatch.setattr(ModelAdmin, "get_object", overtaken)
+        assert "it is “theirs” now" in admin_client.post(url, data).text
+        assert again(document).title == "theirs"
 
     def test_a_row_that_was_changed_meanwhile_is_not_deleted(self, admin_client, page, monkeypatch):
         def late(row: Page, **named: Any) -> Any:

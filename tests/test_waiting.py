@@ -23,7 +23,8 @@ from django_redislock.waiting import (
     granted_at,
     next_pause,
 )
-from django_redislock.waiting import obtain as obtain_from
+from django_redislock.steps import run
+from django_redislock.waiting import obtaining
 
 OURS = Taken(8)
 EDGE = Edge(key="shelf", holder=Holder(host="web-1", pid=42, thread="MainThread", doing=""))
@@ -105,7 +106,8 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Ticker:
 
 
 def obtain(store: Ticker, *, wait: float | None) -> Outcome:
-    return obtain_from(store, Request(key=Key("shelf"), token="t", ttl=TTL, holder=""), wait=wait)  # type: ignore[arg-type]
+    request = Request(key=Key("shelf"), token="t", ttl=TTL, holder="")
+    return run(obtaining(store, request, wait=wait))
 
 
 def is_ours(outcome: Outcome) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import (
     AskError,
     ClusterDownError,
+    ConnectionError,
     NoScriptError,
     RedisError,
     ResponseError,
@@ -16,13 +16,15 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from ..steps import Steps, run
+from .debts import NotNow
+
 if TYPE_CHECKING:
     from .many import Batch
     from .verbs import Call
 
-logger = logging.getLogger("django_redislock")
-
 FAULTS = (RedisError, OSError)  # when the server cannot be asked, or refuses
+BROKEN = (ConnectionError, OSError)  # when it cannot be heard any more
 REDIRECTIONS = (AskError, ClusterDownError, TryAgainError)  # `MovedError` is an `AskError`: nothing was carried out
 Evaluate = Callable[[Any, Any, Any], Any]
 
@@ -32,15 +34,20 @@ def evaluate(connection: Any, call: Call[Any], meanwhile: Callable[[], object] |
 
     The connection stays open whatever happens, for more to be said on it.
     """
+    return run(evaluating(connection, call, meanwhile))
+
+
+def evaluating(connection: Any, call: Call[Any], meanwhile: Callable[[], object] | None) -> Steps[Any]:
+    """The steps of `evaluate()`, on a connection of either kind."""
     script, keys, args = call[:3]
-    connection.send_command("EVALSHA", script.sha, len(keys), *keys, *args)
+    yield connection.send_command("EVALSHA", script.sha, len(keys), *keys, *args)
     if meanwhile is not None:
         meanwhile()
     try:
-        return connection.read_response(disconnect_on_error=False)
+        return (yield connection.read_response(disconnect_on_error=False))
     except NoScriptError:
-        connection.send_command("EVAL", script.source, len(keys), *keys, *args)
-        return connection.read_response(disconnect_on_error=False)
+        yield connection.send_command("EVAL", script.source, len(keys), *keys, *args)
+        return (yield connection.read_response(disconnect_on_error=False))
 
 
 def evaluate_all(connection: Any, batch: Batch, meanwhile: None, *, within: float) -> list[Any]:
@@ -63,11 +70,11 @@ def ask_all(connection: Any, commands: Sequence[tuple[Any, ...]], within: float)
     return replies
 
 
-def settle(connection: Any, call: Call[None]) -> None:
-    """Send what settles an earlier question; once, also where the server refuses it."""
+def settling(ask: Evaluate, connection: Any, call: Call[None]) -> Steps[None]:
+    """Send what settles an earlier question. Raises `NotNow` where the server refuses it."""
     try:
-        evaluate(connection, call, None)
+        yield ask(connection, call, None)
     except REDIRECTIONS:
         raise
     except ResponseError as error:
-        logger.debug("Refused, so what may be taken ends with its ttl: %s", error)  # that it was not answered is told
+        raise NotNow(str(error)) from error

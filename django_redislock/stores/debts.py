@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
+
+from .. import clock
 
 if TYPE_CHECKING:
+    from ..steps import Steps
     from .verbs import Call
+
+logger = logging.getLogger("django_redislock")
 
 MOST = 1_000
 """So many are remembered; what is forgotten ends with its ttl, as all would without this."""
+LONGEST = 3600.0
+"""Seconds for which each is remembered: by then nearly every ttl is over."""
+
+
+class NotNow(Exception):
+    """The server answers, but refuses what was sent: it is full, or a replica."""
+
+
+class Debt(NamedTuple):
+    """One that is owed."""
+
+    pid: int
+    until: float
+    call: Call[None]
+
+    @property
+    def stands(self) -> bool:
+        """Whether it is this process' and still of use. A child of `fork` has its parent's as well."""
+        return self.pid == os.getpid() and clock.now() < self.until
 
 
 class Debts:
@@ -20,19 +45,19 @@ class Debts:
     __slots__ = ("_owed",)
 
     def __init__(self) -> None:
-        self._owed: deque[tuple[int, Call[None]]] = deque(maxlen=MOST)
+        self._owed: deque[Debt] = deque(maxlen=MOST)
 
     def __len__(self) -> int:
         return len(self._owed)
 
     def add(self, call: Call[None]) -> None:
         """Remember it."""
-        self._owed.append((os.getpid(), call))
+        self._owed.append(Debt(os.getpid(), clock.now() + LONGEST, call))
 
-    def pay(self, send: Callable[[Call[None]], Any]) -> None:
+    def paying(self, send: Callable[[Call[None]], Steps[None]]) -> Steps[None]:
         """Send all of them; what `send` raises ends it, and the call at which it did stays owed.
 
-        A child of `fork` has its parent's list as well: it forgets that.
+        `NotNow` ends it quietly: that one comes after the others the next time.
         """
         while self._owed:
             try:
@@ -40,8 +65,12 @@ class Debts:
             except IndexError:  # another thread has paid the rest
                 return
             try:
-                if owed[0] == os.getpid():
-                    send(owed[1])
+                if owed.stands:
+                    yield from send(owed.call)
+            except NotNow as refusal:  # that there was no answer has been told
+                logger.debug("Refused, so what may be taken stays so for now: %s", refusal)
+                self._owed.append(owed)
+                return
             except BaseException:
                 self._owed.appendleft(owed)
                 raise

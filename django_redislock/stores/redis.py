@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from redis.exceptions import ConnectionError, RedisError
-
 from ..exceptions import StoreUnavailable
-from .asking import Evaluate, evaluate, evaluate_all, settle
+from ..steps import Steps, run
+from .asking import BROKEN, FAULTS, Evaluate, evaluate, evaluate_all, settling
 from .connections import Connections
 from .debts import Debts
 from .discretion import hush, secrets_in
@@ -35,6 +34,8 @@ class RedisStore:
 
     Raises `StoreUnavailable` for whatever keeps the server from answering.
     """
+
+    _evaluate: Evaluate = staticmethod(evaluate)
 
     def __init__(
         self, connect: Callable[[], Any], *, scope: str, prefix: str, root: str | None = None, replicas: int = 0
@@ -80,7 +81,7 @@ class RedisStore:
     ) -> Taken | Held | tuple[Edge, ...]:
         """As `Store.acquire()`."""
         call = self._verbs.acquire(key, token=token, ttl=ttl, holder=holder, channel=channel)
-        return self._run(call, key, meanwhile=meanwhile, ask=self._counted(evaluate, ttl))
+        return self._run(call, key, meanwhile=meanwhile, ask=self._counted(self._evaluate, ttl))
 
     def leave(self, key: Key, *, token: str) -> None:
         """Wait no more; what was granted in the meantime goes to the next."""
@@ -91,7 +92,7 @@ class RedisStore:
     ) -> TakenMany | Blocked | tuple[Edge, ...]:
         """As `Store.acquire_many()`."""
         call = self._many.acquire(keys, token=token, ttl=ttl, holder=holder, way=way, limit=limit, channel=channel)
-        return self._run(call, *keys, ask=self._counted(evaluate, ttl))
+        return self._run(call, *keys, ask=self._counted(self._evaluate, ttl))
 
     def leave_many(self, keys: Sequence[Key], *, token: str) -> None:
         """Wait for none of them any more, and give back those that the token holds."""
@@ -122,7 +123,7 @@ class RedisStore:
     def renew(self, key: Key, *, token: str, ttl: float) -> Answer:
         """Keep the key for `ttl` seconds from now if `token` holds it."""
         call = self._verbs.renew(key, token=token, ttl=ttl)
-        return self._run(call, key, ask=self._counted(evaluate, ttl))
+        return self._run(call, key, ask=self._counted(self._evaluate, ttl))
 
     def renew_many(self, renewals: Sequence[Renewal], *, within: float) -> list[Answer]:
         """As `Store.renew_many()`."""
@@ -139,9 +140,12 @@ class RedisStore:
         return self._replicas.after(ask, ttl=ttl) if self._replicas else ask
 
     def _run(self, call: Question[T], key: Key, *others: Key, **how: Any) -> T:
+        return run(self._asking(call, key, *others, **how))
+
+    def _asking(self, call: Question[T], key: Key, *others: Key, **how: Any) -> Steps[T]:
         try:
-            return call.read(self._send(call, **how))
-        except (RedisError, OSError) as error:
+            return call.read((yield from self._sending(call, **how)))
+        except FAULTS as error:
             about = f"{key} and {len(others)} more" if others else key
             raise StoreUnavailable(
                 f"Redis could not be asked about {about} ({type(error).__name__}: {hush(error, self._secrets)}), "
@@ -162,64 +166,68 @@ class RedisStore:
         """Where to ask, and how often, in so many seconds if that is said."""
         return Twice(self._connections or self._open())
 
-    def _send(
+    def _sending(
         self,
         call: Question[Any],
         meanwhile: Callable[[], object] | None = None,
         ask: Evaluate | None = None,
         within: float | None = None,
-    ) -> Any:
+    ) -> Steps[Any]:
         """Send it, and again as long as the tries last: an answer that got lost is given again.
 
         When no answer came, what settles it follows: the server may have carried it out, or may do so yet. It goes
         before the next question as well, for it may have got lost too.
         """
-        send: Evaluate = ask or evaluate
+        send: Evaluate = ask or self._evaluate
         tries = self._tries(within)
         connection, asked = None, False
         try:
             while True:
                 connections = tries.connections()
-                connection = connections.take()
+                connection = yield connections.take()
                 try:
-                    self._prepare(connection)
+                    yield from self._preparing(connection)
                     asked = True
-                    answer = send(connection, call, meanwhile)
+                    answer = yield send(connection, call, meanwhile)
                 except Exception as error:
                     if not tries.again(error):
                         raise
-                    connection.disconnect()
+                    yield connection.disconnect()
+                    connections.give(connection)
+                    connection = None
                 else:
                     connections.give(connection)
                     return answer
         except BaseException as error:
-            self._give_up(call, connection, asked=asked, is_broken=isinstance(error, ConnectionError | OSError))
+            yield from self._giving_up(call, connection, asked=asked, is_broken=isinstance(error, BROKEN))
+            if connection is not None:
+                connections.give(connection)
             raise
 
-    def _give_up(self, call: Question[Any], connection: Any, *, asked: bool, is_broken: bool) -> None:
-        """Settle what was not answered, and drop the connection.
+    def _giving_up(self, call: Question[Any], connection: Any, *, asked: bool, is_broken: bool) -> Steps[None]:
+        """Settle what was not answered, and disconnect.
 
         An answer that comes late must not be read as that to the next question; and what refuses to answer may not be
         the master any more, so that the name has to be looked up again.
         """
         if call.settle is not None and (settling := call.settle(asked)):
             self._debts.add(settling)
-            if asked:
-                self._settle(connection, settling, is_broken=is_broken)
+            if asked and connection is not None:
+                yield from self._settling(connection, settling, is_broken=is_broken)
         if connection is not None:
-            connection.disconnect()
+            yield connection.disconnect()
 
-    def _prepare(self, connection: Any) -> None:
+    def _preparing(self, connection: Any) -> Steps[None]:
         """Connect, and give back first what could not be given back before."""
-        connection.connect()
+        yield connection.connect()
         if self._debts:
-            self._debts.pay(partial(settle, connection))
+            yield from self._debts.paying(partial(settling, self._evaluate, connection))
 
-    def _settle(self, connection: Any, call: Call[None], *, is_broken: bool) -> None:
+    def _settling(self, connection: Any, call: Call[None], *, is_broken: bool) -> Steps[None]:
         """Send it behind the question, which it cannot overtake there, without waiting; else on a new connection."""
         try:
             if is_broken:
-                connection.disconnect()
-            connection.send_command("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)
-        except (RedisError, OSError) as error:
+                yield connection.disconnect()
+            yield connection.send_command("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)
+        except FAULTS as error:
             logger.warning("Not answered, so what may be taken ends with its ttl: %s", hush(error, self._secrets))
