@@ -44,6 +44,9 @@ class Extender(Protocol):
     def extend(self, lease: Lease, ttl: float) -> None:
         """Keep the lease for another `ttl` seconds."""
 
+    async def aextend(self, lease: Lease, ttl: float) -> None:
+        """As `extend()`, on an event loop."""
+
 
 class Handle(Protocol):
     """What its owner has in hand: without it nobody could give the lease back."""

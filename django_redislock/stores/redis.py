@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..exceptions import StoreUnavailable
 from ..steps import Steps, run
@@ -35,7 +35,7 @@ class RedisStore:
     Raises `StoreUnavailable` for whatever keeps the server from answering.
     """
 
-    _evaluate: Evaluate = staticmethod(evaluate)
+    _evaluate: ClassVar[Evaluate] = staticmethod(evaluate)
 
     def __init__(
         self, connect: Callable[[], Any], *, scope: str, prefix: str, root: str | None = None, replicas: int = 0
@@ -44,8 +44,9 @@ class RedisStore:
 
         `replicas`: so many have to know of a lock before it counts.
         """
-        root = root or root_of(prefix)
         self.scope = scope
+        self.prefix = prefix
+        root = self.root = root or root_of(prefix)
         self._connect = connect
         self._connections: Connections | None = None
         self._debts = Debts()
@@ -54,6 +55,11 @@ class RedisStore:
         self._many = ManyVerbs(prefix, root)
         self._wakeups = Wakeups(self._subscribe, prefix=root)
         self._replicas = Replicas(replicas) if replicas else None
+
+    @property
+    def counts_replicas(self) -> bool:
+        """Whether replicas have to know of a lock before it counts."""
+        return self._replicas is not None
 
     @property
     def whole(self) -> Store:
@@ -85,7 +91,7 @@ class RedisStore:
 
     def leave(self, key: Key, *, token: str) -> None:
         """Wait no more; what was granted in the meantime goes to the next."""
-        self._run(self._verbs.leave(key, token=token), key)
+        return self._run(self._verbs.leave(key, token=token), key)
 
     def acquire_many(
         self, keys: Sequence[Key], *, token: str, ttl: float, holder: str, way: Way, limit: int, channel: str = ""
@@ -96,7 +102,7 @@ class RedisStore:
 
     def leave_many(self, keys: Sequence[Key], *, token: str) -> None:
         """Wait for none of them any more, and give back those that the token holds."""
-        self._run(self._many.leave(keys, token=token), *keys)
+        return self._run(self._many.leave(keys, token=token), *keys)
 
     def release_many(self, keys: Sequence[Key], *, token: str) -> list[Answer]:
         """Give the keys back that `token` holds; an answer for each."""
@@ -156,8 +162,11 @@ class RedisStore:
     def _open(self) -> Connections:
         pool = self._connect().connection_pool
         self._secrets = secrets_in(pool.connection_kwargs)
-        self._connections = Connections(pool)
+        self._connections = self._connections_to(pool)
         return self._connections
+
+    def _connections_to(self, pool: Any) -> Connections:
+        return Connections(pool)
 
     def _subscribe(self, channel: str) -> Subscription:
         return PoolSubscription((self._connections or self._open()).pool, channel)

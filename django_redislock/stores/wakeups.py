@@ -10,9 +10,10 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from .. import clock
+from ..steps import Steps, run
 from .base import Grant
 from .verbs import read_grant
 
@@ -77,7 +78,7 @@ class WaitersEar:
 class Wakeups:
     """The wake-up connection of this process to one server."""
 
-    def __init__(self, subscribe: Callable[[str], Subscription], *, prefix: str) -> None:
+    def __init__(self, subscribe: Callable[[str], Any], *, prefix: str) -> None:
         self._subscribe = subscribe
         self._prefix = prefix
         self._start_over()
@@ -90,7 +91,8 @@ class Wakeups:
         self._guard = threading.Lock()
         self._ears: dict[str, WaitersEar] = {}
         self._ready = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._listener: Any = None
+        """The thread, while there is one."""
         self._refused = False
 
     @property
@@ -101,30 +103,49 @@ class Wakeups:
 
     def ear(self, token: str, *, within: float | None = None) -> WaitersEar:
         """As `Store.ear()`. The first one connects, and waits for that a moment."""
+        return run(self.hearing(token, within))
+
+    def hearing(self, token: str, within: float | None) -> Steps[Any]:
+        """The steps of `ear()`."""
         if self._pid != os.getpid():
             self._start_over()
         with self._guard:
-            ear = self._ears[token] = WaitersEar(self, token)
-            if self._thread is None and not self._refused:
-                self._thread = threading.Thread(target=self._run, name="redislock-wakeups", daemon=True)
-                self._thread.start()
+            ear = self._ears[token] = self._new_ear(token)
+            if self._listener is None and not self._refused:
+                self._listener = self._begin()
         try:
-            self._ready.wait(MOMENT if within is None else min(MOMENT, max(0.0, within)))
+            yield self._await_ready(MOMENT if within is None else min(MOMENT, max(0.0, within)))
         except BaseException:
             self.forget(token)
             raise
         return ear
 
+    def _new_ear(self, token: str) -> WaitersEar:
+        return WaitersEar(self, token)
+
+    def _begin(self) -> Any:
+        """Begin to listen, beside what goes on here."""
+        thread = threading.Thread(target=lambda: run(self._running()), name="redislock-wakeups", daemon=True)
+        thread.start()
+        return thread
+
+    def _await_ready(self, seconds: float) -> None:
+        self._ready.wait(seconds)
+
+    def _pause(self, seconds: float) -> None:
+        clock.sleep(seconds)
+
     def forget(self, token: str) -> None:
         """Nobody listens for this token any more."""
         self._ears.pop(token, None)
 
-    def _run(self) -> None:
+    def _running(self) -> Steps[None]:
         """Listen, and connect again when the connection breaks while somebody waits."""
         pause = FIRST_PAUSE
         while True:
             try:
-                self._listen(self._subscribe(self._channel))
+                subscription = yield self._subscribe(self._channel)
+                yield from self._listening(subscription)
                 return
             except Refused as error:
                 self._give_up(error)
@@ -135,9 +156,9 @@ class Wakeups:
                 logger.debug("The wake-up connection broke: %s", error)
                 if self._retire():
                     return
-                clock.sleep(pause)
+                yield self._pause(pause)
 
-    def _listen(self, subscription: Subscription) -> None:
+    def _listening(self, subscription: Any) -> Steps[None]:
         """Pass on what is heard until nobody waits any more. Raises `Interrupted`."""
         try:
             self._ready.set()
@@ -145,11 +166,11 @@ class Wakeups:
             last_used = clock.now()
             while self._ears or clock.now() - last_used < IDLE or not self._retire():
                 last_used = clock.now() if self._ears else last_used
-                message = subscription.read(SLICE)
+                message = yield subscription.read(SLICE)
                 if message:
                     self._dispatch(message)
         finally:
-            subscription.close()
+            yield subscription.close()
 
     def _give_up(self, error: Refused) -> None:
         """Without subscription everybody has to ask again and again."""
@@ -163,7 +184,7 @@ class Wakeups:
         with self._guard:
             if self._ears:
                 return False
-            self._thread = None
+            self._listener = None
             self._ready.clear()
             return True
 

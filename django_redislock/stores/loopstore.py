@@ -1,0 +1,109 @@
+"""Locks in one Redis server for the tasks of one event loop: as `redis`, over connections that are awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import NoPermissionError, RedisError, TimeoutError
+
+from ..steps import arun
+from .asking import evaluating
+from .discretion import hush
+from .loopconnections import LoopConnections
+from .loopwakeups import LoopWakeups
+from .redis import RedisStore
+from .subscription import OPTIONS
+from .verbs import text
+from .wakeups import Interrupted, Refused
+
+if TYPE_CHECKING:
+    from ..keys import Key
+    from .base import Renewal
+    from .verbs import Call
+
+
+async def aevaluate(connection: Any, call: Call[Any], meanwhile: Callable[[], object] | None) -> Any:
+    """As `evaluate()`."""
+    return await arun(evaluating(connection, call, meanwhile))
+
+
+class LoopStore(RedisStore):
+    """The twin of a `RedisStore` on an event loop: what its verbs give is to be awaited.
+
+    What an interrupted task could not give back is owed by both, so that whichever asks next does it.
+    """
+
+    _evaluate = staticmethod(aevaluate)
+    _connections: Any
+
+    def __init__(self, store: RedisStore) -> None:
+        super().__init__(store._connect, scope=store.scope, prefix=store.prefix, root=store.root)
+        self._debts = store._debts
+        self._wakeups: Any = LoopWakeups(self._subscribe, prefix=store.root)
+
+    async def aclose(self) -> None:
+        """Close the connections that are idle."""
+        if self._connections is not None:
+            await self._connections.aclose()
+
+    def ear(self, token: str, *, within: float | None = None) -> Any:
+        """As `Store.ear()`."""
+        return arun(self._wakeups.hearing(token, within))
+
+    def renew_many(self, renewals: Sequence[Renewal], *, within: float) -> Any:
+        """Refused: the watchdog is one thread for all loops and threads, and asks the store itself."""
+        raise TypeError("Leases are renewed by the watchdog's thread, which asks the store, not its twin.")
+
+    def _run(self, call: Any, key: Key, *others: Key, **how: Any) -> Any:
+        return arun(self._asking(call, key, *others, **how))
+
+    def _connections_to(self, pool: Any) -> Any:
+        return LoopConnections(pool)
+
+    def _subscribe(self, channel: str) -> Coroutine[Any, Any, LoopSubscription]:  # type: ignore[override]
+        connections: LoopConnections = self._connections or self._open()
+        return subscribe(connections, channel, self._secrets)
+
+
+async def subscribe(connections: LoopConnections, channel: str, secrets: list[str]) -> LoopSubscription:
+    """A subscription. Raises `Refused` where the user may not subscribe, `Interrupted` when that fails otherwise."""
+    connection = None
+    try:
+        connection = await connections.make(OPTIONS)
+        await connection.connect()
+        await connection.send_command("SUBSCRIBE", channel)
+        await connection.read_response(disconnect_on_error=False)
+    except BaseException as error:
+        if connection is not None:
+            await connection.disconnect()
+        if isinstance(error, NoPermissionError):
+            raise Refused(str(error)) from error
+        if isinstance(error, RedisError | OSError):
+            raise Interrupted(str(hush(error, secrets))) from error
+        raise
+    return LoopSubscription(connection, secrets)
+
+
+class LoopSubscription:
+    """As `Subscription`, to be awaited."""
+
+    def __init__(self, connection: Any, secrets: list[str]) -> None:
+        self._connection = connection
+        self._secrets = secrets
+
+    async def read(self, seconds: float) -> str | None:
+        """As `Subscription.read()`."""
+        try:
+            async with asyncio.timeout(seconds):
+                reply = await self._connection.read_response(timeout=None, disconnect_on_error=False)
+        except (TimeoutError, asyncio.TimeoutError):
+            return None
+        except (RedisError, OSError) as error:
+            raise Interrupted(str(hush(error, self._secrets))) from error
+        return text(reply[2])
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._connection.disconnect()

@@ -1,0 +1,77 @@
+"""Waking the tasks of an event loop that wait: as `wakeups`, by a task instead of a thread."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+from ..steps import arun
+from .wakeups import Wakeups
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from .base import Grant
+
+
+class LoopEar:
+    """An `Ear` of a task, whose `listen()` is to be awaited."""
+
+    __slots__ = ("_heard", "_token", "_wakeups")
+
+    def __init__(self, wakeups: LoopWakeups, token: str) -> None:
+        self._wakeups = wakeups
+        self._token = token
+        self._heard: asyncio.Queue[Grant | None] = asyncio.Queue()
+
+    @property
+    def channel(self) -> str:
+        """As `Ear.channel`."""
+        return self._wakeups.channel
+
+    def tell(self, grant: Grant | None) -> None:
+        """Wake the waiter: with its grant, or to ask again."""
+        self._heard.put_nowait(grant)
+
+    async def listen(self, seconds: float) -> Grant | None:
+        """As `Ear.listen()`."""
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                return await self._heard.get()
+        except TimeoutError:
+            return None
+
+    def close(self) -> None:
+        """As `Ear.close()`."""
+        self._wakeups.forget(self._token)
+
+
+class LoopWakeups(Wakeups):
+    """The wake-up connection of an event loop to one server."""
+
+    _ready: Any
+    _listener: Any
+
+    def _start_over(self) -> None:
+        super()._start_over()
+        self._ready = asyncio.Event()
+
+    def _new_ear(self, token: str) -> Any:
+        return LoopEar(self, token)
+
+    def _begin(self) -> Any:
+        # In an empty context: what the first waiter has in its own is not the listener's.
+        return asyncio.get_running_loop().create_task(
+            arun(self._running()), name="redislock-wakeups", context=Context()
+        )
+
+    async def _await_ready(self, seconds: float) -> None:  # type: ignore[override]
+        try:
+            async with asyncio.timeout(seconds):
+                await self._ready.wait()
+        except TimeoutError:
+            return  # one goes on without, by asking again
+
+    def _pause(self, seconds: float) -> Coroutine[Any, Any, None]:  # type: ignore[override]
+        return asyncio.sleep(seconds)

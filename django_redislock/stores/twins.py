@@ -1,0 +1,93 @@
+"""Whom the tasks of an event loop ask instead of a store: its twin on that loop, which lives and ends with it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from .loopstore import LoopStore
+from .redis import RedisStore
+
+if TYPE_CHECKING:
+    from .base import Store
+
+
+class InThreads:
+    """The twin of a store that only threads can ask: each question, and each wait, is a thread's."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.scope = store.scope
+
+    @property
+    def listens(self) -> bool:
+        """As `Store.listens`."""
+        return self._store.listens
+
+    def __getattr__(self, verb: str) -> Any:
+        return partial(asyncio.to_thread, getattr(self._store, verb))
+
+    async def ear(self, token: str, *, within: float | None = None) -> Any:
+        """As `Store.ear()`."""
+        return EarInThread(await asyncio.to_thread(self._store.ear, token, within=within))
+
+
+class EarInThread:
+    """An `Ear` at which a thread listens."""
+
+    def __init__(self, ear: Any) -> None:
+        self._ear = ear
+        self.close = ear.close
+
+    @property
+    def channel(self) -> str:
+        """As `Ear.channel`."""
+        return self._ear.channel  # type: ignore[no-any-return]
+
+    async def listen(self, seconds: float) -> Any:
+        """As `Ear.listen()`."""
+        return await asyncio.to_thread(self._ear.listen, seconds)
+
+
+class Twins:
+    """The twins that one loop has."""
+
+    def __init__(self) -> None:
+        self._made: dict[Store, Any] = {}
+        # Whoever runs a loop closes its asynchronous generators at the end (`asyncio.run()` and servers do).
+        self._closer = self._until_the_loop_ends()
+        try:
+            self._closer.asend(None).send(None)
+        except StopIteration:
+            return  # it stands at its `yield`
+
+    async def _until_the_loop_ends(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            for twin in self._made.values():
+                if isinstance(twin, LoopStore):
+                    await twin.aclose()
+
+    def of(self, store: Store) -> Any:
+        """The twin of the store."""
+        twin = self._made.get(store)
+        if twin is None:
+            is_plain = type(store) is RedisStore and not store.counts_replicas
+            twin = self._made[store] = LoopStore(store) if is_plain else InThreads(store)  # type: ignore[arg-type]
+        return twin
+
+
+_twins: WeakKeyDictionary[asyncio.AbstractEventLoop, Twins] = WeakKeyDictionary()
+
+
+def twin_of(store: Store) -> Any:
+    """The store's twin on the running loop: it has the verbs of `Store`, and what they give is to be awaited."""
+    loop = asyncio.get_running_loop()
+    twins = _twins.get(loop)
+    if twins is None:
+        twins = _twins[loop] = Twins()
+    return twins.of(store)
