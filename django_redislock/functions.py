@@ -16,7 +16,7 @@ from .lease import Lease
 from .many import NamedLocks, read_list, read_many_terms
 from .manyrows import RowLocks, select_many
 from .rows import RowLock, give, select
-from .terms import UNSET, MaybeOnOutage, MaybeSeconds, read_terms, refuse_words
+from .terms import UNSET, MaybeBool, MaybeOnOutage, MaybeSeconds, read_terms, refuse_words
 
 M = TypeVar("M", bound=Model)
 
@@ -56,7 +56,7 @@ def locked(
     nowait: bool = ...,
     ttl: MaybeSeconds = ...,
     max_hold: MaybeSeconds | None = ...,
-    atomic: bool = ...,
+    atomic: MaybeBool = ...,
     on_outage: MaybeOnOutage = ...,
     alias: str = ...,
     **lookup: Any,
@@ -72,7 +72,7 @@ def locked(
     nowait: bool = ...,
     ttl: MaybeSeconds = ...,
     max_hold: MaybeSeconds | None = ...,
-    atomic: bool = ...,
+    atomic: MaybeBool = ...,
     on_outage: MaybeOnOutage = ...,
     alias: str = ...,
 ) -> RowLock[M]: ...
@@ -134,7 +134,7 @@ def locked_many(
     nowait: bool = False,
     ttl: MaybeSeconds = UNSET,
     max_hold: MaybeSeconds | None = UNSET,
-    atomic: bool = True,
+    atomic: MaybeBool = UNSET,
     on_outage: MaybeOnOutage = UNSET,
     alias: str = DEFAULT_ALIAS,
     skip_locked: bool = False,

@@ -6,22 +6,27 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal
 
+from asgiref.sync import sync_to_async
 from django.utils.asyncio import async_unsafe
 
 from . import signals
 from .exceptions import LockBusy, LockNotHeld
 from .handler import locks
 from .holder import Holder
-from .holds import Flow, Hold, current_flow, enter, enter_again
-from .keeping import Entry, Keeper, tell
+from .holds import Flow, Hold, aenter, current_flow, enter, enter_again
+from .keeping import Entry, Keeper, Release, has_waiting_thread, tell
 from .keylock import KeyLock, not_held
 from .keys import Key
 from .lease import Lease
+from .manylock import arelease_all, release_all
 from .seconds import read_wait
+from .steps import Steps, arun, run, shielded
 from .stores.base import Answer, Held
+from .stores.twins import twin_of
 from .terms import UNSET, MaybeSeconds, Terms, Unset
 
 Wait = float | Literal[Unset.UNSET] | None
@@ -76,19 +81,33 @@ class Guard(Keeper):
         """
         return self._enter(self._name(), wait=UNSET if wait is UNSET else read_wait(wait)).holds[0].lease
 
+    async def aacquire(self, *, wait: MaybeSeconds | None = UNSET) -> Lease:
+        """As `acquire()`, on an event loop."""
+        return (await self._aenter(self._name(), wait=UNSET if wait is UNSET else read_wait(wait))).holds[0].lease
+
     def release(self) -> None:
         """Give back what this thread or task acquired last through this object; within a transaction, at its end.
 
         Raises `LockNotHeld` when there is nothing to give back or the lease had ended, `StoreUnavailable` when
         Redis cannot be asked.
         """
+        run(self._releasing(self._own_entry(), release_all))
+
+    async def arelease(self) -> None:
+        """As `release()`, on an event loop; it goes on to its end also when the task is cancelled meanwhile."""
         entry = self._own_entry()
+        if has_waiting_thread():
+            await shielded(sync_to_async(lambda: run(self._releasing(entry, release_all)))())
+        else:
+            await shielded(arun(self._releasing(entry, arelease_all)))
+
+    def _releasing(self, entry: Entry, release: Release) -> Steps[None]:
         if not entry.holds:
             raise LockNotHeld(f"{self!r} is not held: Redis was away, so the block goes on by version. It ends itself.")
         self._entries.remove(entry)
         (hold,) = entry.holds
         if (hold.count > 1 or not self._defer(entry.holds, since=entry.savepoints)) and hold.leave():
-            (answer,) = self._give_back(entry.holds)
+            (answer,) = yield from self._giving_back(entry.holds, release)
             if answer is not Answer.DONE:
                 raise not_held(hold.lock.key, answer)
 
@@ -98,37 +117,46 @@ class Guard(Keeper):
         held = lock.store.inspect(lock.key)
         return None if held is None else info_of(lock.key, held)
 
+    async def ainfo(self) -> LockInfo | None:
+        """As `info()`, on an event loop."""
+        lock = locks[self._terms.alias].lock(self._name(), model=self._model)
+        held = await twin_of(lock.store).inspect(lock.key)
+        return None if held is None else info_of(lock.key, held)
+
     def _enter(self, name: str, *, wait: Wait = UNSET, meanwhile: Callable[[], object] | None = None) -> Entry:
         """Acquire or enter again; `wait` overrides the terms, which override the setting.
 
         `meanwhile` may be called, while the answer is on its way.
         """
+        return run(self._entering(name, wait, partial(self._acquire, meanwhile=meanwhile)))
+
+    async def _aenter(self, name: str, *, wait: Wait = UNSET) -> Entry:
+        """As `_enter()`."""
+        return await arun(self._entering(name, wait, aenter))
+
+    def _entering(self, name: str, wait: Wait, acquire: Callable[..., Any]) -> Steps[Entry]:
         place = locks[self._terms.alias]
         lock = place.lock(name, model=self._model)
         flow = current_flow()
         hold = enter_again(flow, lock)
         if hold is None:
             ttl, wait = self._terms.ttl, self._terms.wait if wait is UNSET else wait
-            hold = self._acquire(
-                flow,
-                lock,
-                ttl=place.options.ttl if ttl is UNSET else ttl,
-                wait=place.options.wait if wait is UNSET else wait,
-                meanwhile=meanwhile,
-            )
+            ttl, wait = place.options.ttl if ttl is UNSET else ttl, place.options.wait if wait is UNSET else wait
+            try:
+                hold = yield acquire(flow, lock, ttl=ttl, wait=wait)
+            except LockBusy as error:
+                self._send(signals.lock_contended, error=error)
+                raise
             self._announce([hold], place.options)
         entry = Entry([hold])
         self._entries.append(entry)
         return entry
 
-    @async_unsafe("A lock that blocks its thread cannot be acquired in an async context: use sync_to_async.")
+    @async_unsafe(
+        "A lock that blocks its thread cannot be acquired in an async context: use async with, or aacquire()."
+    )
     def _acquire(self, flow: Flow, lock: KeyLock, **how: Any) -> Hold:
-        try:
-            hold = enter(flow, lock, **how)
-        except LockBusy as error:
-            self._send(signals.lock_contended, error=error)
-            raise
-        return hold
+        return enter(flow, lock, **how)
 
 
 class NamedLock(Guard):
@@ -154,6 +182,9 @@ class NamedLock(Guard):
 
     def __enter__(self) -> Lease:
         return self._enter(self._plain_name).holds[0].lease
+
+    async def __aenter__(self) -> Lease:
+        return (await self._aenter(self._plain_name)).holds[0].lease
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

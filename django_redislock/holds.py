@@ -2,21 +2,21 @@
 
 A *flow* is what owns locks: the code that runs in one `contextvars` context. A thread has a context of its own,
 and so has an asyncio task; a child task, a worker of `asyncio.to_thread` and code behind `sync_to_async` run in
-*copies*, where the variable below has the same value although nobody there is the owner. A flow therefore
-proves itself: `ContextVar.reset()` accepts a token only in the very context in which the token was made. A flow
-that cannot prove that it is the owner is not.
+*copies*, where the variable below has the same value although not everybody there is the owner. A flow therefore
+proves itself: `ContextVar.reset()` accepts a token only in the very context in which the token was made; else what
+runs the flow must be waiting for the code that asks (see `runners`). A flow that cannot prove that it is the owner is
+not.
 """
 
 from __future__ import annotations
 
 import os
-import sys
-import threading
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING
 from weakref import ref
 
-from .manylock import acquire_all, acquire_free
+from .manylock import aacquire_all, aacquire_free, acquire_all, acquire_free
+from .runners import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -51,14 +51,14 @@ class Hold:
 class Flow:
     """The holds of one flow, by store and key."""
 
-    __slots__ = ("__weakref__", "_holds", "_is_alive", "_mark", "_outer", "_pid", "name")
+    __slots__ = ("__weakref__", "_holds", "_mark", "_outer", "_pid", "_runner", "name")
 
     def __init__(self, outer: Flow | None) -> None:
         self.name = os.urandom(8).hex()
         """By which the store knows it: who waits for whom."""
         self._outer = outer
         self._pid = os.getpid()
-        self._is_alive = runner()
+        self._runner = Runner()
         self._holds: dict[tuple[str, str], Hold] = {}
         self._mark: Token[Flow | None] = _flow.set(self)
         _flows.add(ref(self, _flows.discard))
@@ -69,12 +69,14 @@ class Flow:
 
     def add(self, lock: KeyLock, lease: Lease) -> Hold:
         """Note that this flow owns the lease."""
+        if not self._runner.is_alive:  # one context may be that of several tasks, one after the other
+            self._runner = Runner()
         hold = self._holds[lock.store.scope, lock.key.name] = Hold(flow=self, lock=lock, lease=lease)
         return hold
 
     def living_holds(self) -> list[Hold]:
         """What it holds, as long as its thread lives: what that has left behind nobody will give back."""
-        return list(self._holds.values()) if self._is_alive() else []
+        return list(self._holds.values()) if self._runner.is_alive else []
 
     def forget(self, hold: Hold) -> None:
         """The lease of this hold is owned no more."""
@@ -83,13 +85,13 @@ class Flow:
             del self._holds[slot]
 
     def proves_itself(self) -> bool:
-        """Whether the code that asks runs in this flow's own context, and in its own process."""
+        """Whether the code that asks runs in this flow's own context, or it waits for that; and in its own process."""
         if self._pid != os.getpid():
             return False
         try:
             _flow.reset(self._mark)
         except (ValueError, RuntimeError):  # made in another context; or its owner is proving itself right now
-            return False
+            return self._runner.waits_for_us
         self._mark = _flow.set(self)
         return True
 
@@ -99,17 +101,6 @@ class Flow:
         while flow is not None and not flow._holds:
             flow = flow._outer
         return flow
-
-
-def runner() -> Callable[[], bool]:
-    """Tells later whether the thread, or the greenlet, that runs now is still alive."""
-    thread = threading.current_thread()
-    greenlets = sys.modules.get("greenlet")
-    if greenlets is None or not isinstance(thread, threading._DummyThread):
-        return thread.is_alive
-    # A greenlet that was spawned by itself: the thread that stands for it never ends.
-    greenlet = greenlets.getcurrent()
-    return lambda: not greenlet.dead
 
 
 _flow: ContextVar[Flow | None] = ContextVar("django_redislock_flow", default=None)
@@ -168,10 +159,22 @@ def enter_all(locks: Sequence[KeyLock], *, ttl: float, wait: float | None) -> li
     return [flow.add(lock, lease) for lock, lease in acquire_all(locks, flow=flow.name, ttl=ttl, wait=wait)]
 
 
+async def aenter_all(locks: Sequence[KeyLock], *, ttl: float, wait: float | None) -> list[Hold]:
+    """As `enter_all()`, on an event loop."""
+    flow = current_flow()
+    return [flow.add(lock, lease) for lock, lease in await aacquire_all(locks, flow=flow.name, ttl=ttl, wait=wait)]
+
+
 def enter_free(locks: Sequence[KeyLock], *, ttl: float, limit: int) -> list[Hold]:
     """Acquire those of the locks that are free for this flow. As `acquire_free()`."""
     flow = current_flow()
     return [flow.add(lock, lease) for lock, lease in acquire_free(locks, flow=flow.name, ttl=ttl, limit=limit)]
+
+
+async def aenter_free(locks: Sequence[KeyLock], *, ttl: float, limit: int) -> list[Hold]:
+    """As `enter_free()`, on an event loop."""
+    flow = current_flow()
+    return [flow.add(lock, lease) for lock, lease in await aacquire_free(locks, flow=flow.name, ttl=ttl, limit=limit)]
 
 
 def enter(
@@ -179,3 +182,8 @@ def enter(
 ) -> Hold:
     """Acquire the lock for the flow. Takes and raises what `KeyLock.acquire()` does."""
     return flow.add(lock, lock.acquire(flow=flow.name, ttl=ttl, wait=wait, meanwhile=meanwhile))
+
+
+async def aenter(flow: Flow, lock: KeyLock, *, ttl: float, wait: float | None) -> Hold:
+    """As `enter()`, on an event loop."""
+    return flow.add(lock, await lock.aacquire(flow=flow.name, ttl=ttl, wait=wait))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import TracebackType
 from typing import Any
 from weakref import ref
 
+from asgiref.sync import AsyncToSync, sync_to_async
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
@@ -18,8 +20,10 @@ from . import signals
 from .conf import Options
 from .exceptions import LockNotHeld, LossReason, RedisLockError, StoreUnavailable
 from .holds import Hold, current_flow
+from .keylock import KeyLock
 from .lease import Handle, Lease, LeaseState
-from .manylock import release_all
+from .manylock import arelease_all, release_all
+from .steps import Steps, arun, run, shielded
 from .stores.base import Answer
 from .terms import UNSET, Terms
 from .transactions import Savepoints, at_end_of_transaction, open_connections
@@ -29,6 +33,8 @@ from .watchdog import watchdog
 logger = logging.getLogger("django_redislock")
 
 OUTSIDE: Savepoints = frozenset()
+Release = Callable[[Sequence[tuple[KeyLock, Lease]]], Any]
+"""Gives keys back; what it gives may have to be awaited."""
 
 
 class Entry:
@@ -104,23 +110,40 @@ class Keeper(ABC):
 
     def _finish(self, entry: Entry) -> RedisLockError | None:
         """End one entering; the last one releases, or leaves that to the transactions that are open."""
+        return run(self._finishing(entry, release_all))
+
+    async def _afinish(self, entry: Entry) -> RedisLockError | None:
+        """As `_finish()`; where a thread waits for this loop, it is that thread's transactions which count."""
+        if has_waiting_thread():
+            return await sync_to_async(self._finish)(entry)
+        return await arun(self._finishing(entry, arelease_all))
+
+    def _finishing(self, entry: Entry, release: Release) -> Steps[RedisLockError | None]:
         last = [hold for hold in entry.holds if hold.count == 1]
         if last and self._defer(last, since=entry.savepoints):
             lost = self._check(last)
-            return self._leave([hold for hold in entry.holds if hold not in last]) or lost
-        return self._leave(entry.holds)
+            rest = [hold for hold in entry.holds if hold not in last]
+            return (yield from self._leaving(rest, release)) or lost
+        return (yield from self._leaving(entry.holds, release))
 
     def _leave(self, holds: Sequence[Hold]) -> RedisLockError | None:
         """End one entering of each, and release with the last; gives what is to be told of it.
 
         That Redis cannot be asked is logged only: the work is done, and the ttl will free the keys.
         """
+        return run(self._leaving(holds, release_all))
+
+    async def _aleave(self, holds: Sequence[Hold]) -> RedisLockError | None:
+        """As `_leave()`."""
+        return await arun(self._leaving(holds, arelease_all))
+
+    def _leaving(self, holds: Sequence[Hold], release: Release) -> Steps[RedisLockError | None]:
         lost = self._check(holds)
         ended = [hold for hold in holds if hold.leave()]
         if not ended:
             return lost
         try:
-            answers = self._give_back(ended)
+            answers = yield from self._giving_back(ended, release)
         except StoreUnavailable as error:
             logger.warning("The lock stays taken until its ttl of %g s is over: %s", ended[0].lease.ttl, error)
             return lost
@@ -131,9 +154,10 @@ class Keeper(ABC):
                 return lost or hold.lease.lost()
         return lost
 
-    def _give_back(self, holds: Sequence[Hold]) -> list[Answer]:
+    def _giving_back(self, holds: Sequence[Hold], release: Release) -> Steps[list[Answer]]:
         try:
-            return release_all([(hold.lock, hold.lease) for hold in holds])
+            answers: list[Answer] = yield release([(hold.lock, hold.lease) for hold in holds])
+            return answers
         finally:
             for hold in holds if signals.lock_released.receivers else ():
                 if hold.lease.state is LeaseState.RELEASED:
@@ -151,6 +175,11 @@ class Keeper(ABC):
         """Whether its task goes on without it: past `max_hold`, where the version of the row decides each save."""
         model = self._model
         return lease.reason is LossReason.MAX_HOLD and model is not None and version_field_of(model) is not None
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        tell(await shielded(self._afinish(self._exited_entry())), error)
 
     def _announce(self, holds: Sequence[Hold], options: Options) -> None:
         """Have them renewed, and tell who listens that these were acquired. All of them were acquired at once."""
@@ -215,6 +244,11 @@ class Deferred:
 
 
 watchdog.afterwards = connections.close_all
+
+
+def has_waiting_thread() -> bool:
+    """Whether synchronous code waits for what runs on this loop (`async_to_sync`): its transactions may be open."""
+    return getattr(AsyncToSync.executors, "current", None) is not None
 
 
 def tell(failure: RedisLockError | None, error: BaseException | None) -> None:

@@ -102,6 +102,10 @@ class Lease:
     def __repr__(self) -> str:
         return f"<Lease {self.key} fence={self.fence} {self.state}>"
 
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """A copy, or what is unpickled elsewhere, is `None`: the right is not copied, and the token stays here."""
+        return type(None), ()
+
     @property
     def state(self) -> LeaseState:
         """`held`, `unknown`, `lost` or `released`, as far as is known without asking the server."""

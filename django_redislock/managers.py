@@ -12,7 +12,7 @@ from .handler import DEFAULT_ALIAS
 from .manyrows import RowLocks, select_many
 from .optimistic import Optimistic
 from .rows import RowLock, select
-from .terms import UNSET, MaybeOnOutage, MaybeSeconds
+from .terms import UNSET, MaybeBool, MaybeOnOutage, MaybeSeconds
 from .versionquery import VersionQuerySet
 
 M = TypeVar("M", bound=models.Model)
@@ -30,7 +30,7 @@ class LockQuerySet(VersionQuerySet[M]):
         nowait: bool = False,
         ttl: MaybeSeconds = UNSET,
         max_hold: MaybeSeconds | None = UNSET,
-        atomic: bool = True,
+        atomic: MaybeBool = UNSET,
         on_outage: MaybeOnOutage = UNSET,
         alias: str = DEFAULT_ALIAS,
         **lookup: Any,
@@ -73,7 +73,7 @@ class LockQuerySet(VersionQuerySet[M]):
         nowait: bool = False,
         ttl: MaybeSeconds = UNSET,
         max_hold: MaybeSeconds | None = UNSET,
-        atomic: bool = True,
+        atomic: MaybeBool = UNSET,
         on_outage: MaybeOnOutage = UNSET,
         alias: str = DEFAULT_ALIAS,
         skip_locked: bool = False,
@@ -132,6 +132,14 @@ class LockQuerySet(VersionQuerySet[M]):
         Raises `StoreUnavailable` when Redis cannot be asked.
         """
         return self.lock_info(pk, alias=alias) is not None
+
+    async def alock_info(self, pk: Any, /, *, alias: str = DEFAULT_ALIAS) -> LockInfo | None:
+        """As `lock_info()`, on an event loop."""
+        return await self.locked(pk, alias=alias).ainfo()
+
+    async def ais_locked(self, pk: Any, /, *, alias: str = DEFAULT_ALIAS) -> bool:
+        """As `is_locked()`, on an event loop."""
+        return await self.alock_info(pk, alias=alias) is not None
 
 
 MYPY = False  # mypy takes it for true: it knows by its plugin what from_queryset() makes, other checkers do not

@@ -11,13 +11,14 @@ from django.utils.asyncio import async_unsafe
 
 from . import signals
 from .conf import Options
-from .exceptions import LockBusy
+from .exceptions import LockBusy, RedisLockError
 from .guards import NamedLock
 from .handler import DEFAULT_ALIAS, locks
-from .holds import Hold, enter_all, enter_all_again, enter_free
+from .holds import Hold, aenter_all, aenter_free, enter_all, enter_all_again, enter_free
 from .keeping import Entry, Keeper, tell
 from .keylock import KeyLock
 from .lease import Lease
+from .steps import Steps, arun, run, shielded
 from .terms import UNSET, MaybeSeconds, Terms, read_terms, refuse_words
 
 logger = logging.getLogger("django_redislock")
@@ -81,6 +82,15 @@ class ManyGuard(Keeper):
 
         Gives a hold for each name, in their order; with `skip_locked` none for what is somebody's.
         """
+        return run(self._entering(names, self._acquire, self._let_go))
+
+    async def _aenter(self, names: Sequence[str]) -> tuple[Entry, list[Hold | None]]:
+        """As `_enter()`."""
+        return await arun(self._entering(names, self._aacquire, self._alet_go))
+
+    def _entering(
+        self, names: Sequence[str], acquire: Callable[..., Any], let_go: Callable[[Sequence[Hold]], Any]
+    ) -> Steps[tuple[Entry, list[Hold | None]]]:
         place = locks[self._terms.alias]
         wanted = [place.lock(name, model=self._model) for name in names]
         by_key = {lock.key.name: lock for lock in wanted}
@@ -89,10 +99,10 @@ class ManyGuard(Keeper):
         rest = [lock for key, lock in by_key.items() if key not in entered]
         try:
             again, spare = self._first(again)
-            self._let_go(spare)
-            holds = [*again, *self._acquire(rest, place.options, len(again))]
+            yield let_go(spare)
+            holds = [*again, *(yield from self._acquiring(rest, place.options, len(again), acquire))]
         except BaseException:
-            self._let_go(again)
+            yield let_go(again)
             raise
         entry = Entry(holds)
         self._entries.append(entry)
@@ -104,23 +114,32 @@ class ManyGuard(Keeper):
         limit = self._choice.limit
         return (holds, []) if limit is None else (holds[:limit], holds[limit:])
 
-    @async_unsafe("A lock that blocks its thread cannot be acquired in an async context: use sync_to_async.")
-    def _acquire(self, rest: list[KeyLock], options: Options, had: int) -> list[Hold]:
+    def _acquiring(
+        self, rest: list[KeyLock], options: Options, had: int, acquire: Callable[..., Any]
+    ) -> Steps[list[Hold]]:
         limit = len(rest) if self._choice.limit is None else min(len(rest), self._choice.limit - had)
         if not limit:
             return []
         ttl = options.ttl if self._terms.ttl is UNSET else self._terms.ttl
         wait = options.wait if self._terms.wait is UNSET else self._terms.wait
-        if self._choice.skips_locked:
-            holds = enter_free(rest, ttl=ttl, limit=limit)
-        else:
-            try:
-                holds = enter_all(sorted(rest, key=name_of_lock), ttl=ttl, wait=wait)
-            except LockBusy as error:
-                self._send(signals.lock_contended, error=error)
-                raise
+        try:
+            holds: list[Hold] = yield acquire(rest, ttl=ttl, wait=wait, limit=limit)
+        except LockBusy as error:
+            self._send(signals.lock_contended, error=error)
+            raise
         self._announce(holds, options)
         return holds
+
+    @async_unsafe("A lock that blocks its thread cannot be acquired in an async context: use async with.")
+    def _acquire(self, rest: list[KeyLock], *, ttl: float, wait: float | None, limit: int) -> list[Hold]:
+        if self._choice.skips_locked:
+            return enter_free(rest, ttl=ttl, limit=limit)
+        return enter_all(sorted(rest, key=name_of_lock), ttl=ttl, wait=wait)
+
+    async def _aacquire(self, rest: list[KeyLock], *, ttl: float, wait: float | None, limit: int) -> list[Hold]:
+        if self._choice.skips_locked:
+            return await aenter_free(rest, ttl=ttl, limit=limit)
+        return await aenter_all(sorted(rest, key=name_of_lock), ttl=ttl, wait=wait)
 
     def _ensure_all_held(self, entry: Entry) -> None:
         """Raise `LeaseLost` when one that was entered again ended while the others were waited for."""
@@ -130,7 +149,13 @@ class ManyGuard(Keeper):
 
     def _let_go(self, holds: Sequence[Hold]) -> None:
         """Take back an entering in which nothing was done yet."""
-        failure = self._leave(holds)
+        self._tell_late(self._leave(holds))
+
+    async def _alet_go(self, holds: Sequence[Hold]) -> None:
+        """As `_let_go()`."""
+        self._tell_late(await shielded(self._aleave(holds)))
+
+    def _tell_late(self, failure: RedisLockError | None) -> None:
         if failure is not None:
             logger.warning("Known only when it was given back: %s", failure)
 
@@ -165,12 +190,18 @@ class NamedLocks(ManyGuard):
         return NamedLock
 
     def __enter__(self) -> list[Lease]:
-        entry, holds = self._enter(self._plain_names)
+        return run(self._giving_leases(self._enter, self._let_go))
+
+    async def __aenter__(self) -> list[Lease]:
+        return await arun(self._giving_leases(self._aenter, self._alet_go))
+
+    def _giving_leases(self, enter: Callable[..., Any], let_go: Callable[..., Any]) -> Steps[list[Lease]]:
+        entry, holds = yield enter(self._plain_names)
         try:
             self._ensure_all_held(entry)
         except BaseException:
             self._entries.remove(entry)
-            self._let_go(entry.holds)
+            yield let_go(entry.holds)
             raise
         return [hold.lease for hold in holds if hold is not None]
 

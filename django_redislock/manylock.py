@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import clock
 from .exceptions import LockBusy, StoreUnavailable
@@ -13,7 +13,9 @@ from .holder import encode_current
 from .keylock import LOSSES, busy, deadlock, new_token
 from .keys import Key
 from .lease import Lease
-from .stores.base import Answer, Blocked, Ear, Edge, Store, TakenMany, Way
+from .steps import Steps, arun, run
+from .stores.base import Answer, Blocked, Edge, Store, TakenMany, Way
+from .stores.twins import twin_of
 from .waiting import FIRST_PAUSE, bounded, next_pause
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("django_redislock")
 
+Taken = list[tuple["KeyLock", Lease]]
+"""What was acquired, each lease with its lock."""
 NAMED = 3
 """So many refusals are told in full."""
 
@@ -29,13 +33,14 @@ NAMED = 3
 class Wish:
     """What somebody wants: the keys for a token and `ttl` seconds."""
 
-    store: Store
+    store: Any
+    """Whom to ask: the store, or its twin on an event loop."""
     locks: Sequence[KeyLock]
     token: str
     ttl: float
     holder: str
 
-    def ask(self, way: Way, *, limit: int | None = None, channel: str = "") -> TakenMany | Blocked | tuple[Edge, ...]:
+    def ask(self, way: Way, *, limit: int | None = None, channel: str = "") -> Any:
         """Ask the store."""
         return self.store.acquire_many(
             [lock.key for lock in self.locks],
@@ -47,7 +52,7 @@ class Wish:
             channel=channel,
         )
 
-    def leases(self, taken: TakenMany, *, asked_at: float) -> list[tuple[KeyLock, Lease]]:
+    def leases(self, taken: TakenMany, *, asked_at: float) -> Taken:
         """What was taken, each with its lock."""
         return [
             (
@@ -58,28 +63,38 @@ class Wish:
             if fence
         ]
 
-    def withdraw(self) -> None:
+    def withdrawing(self) -> Steps[None]:
         """Given up on the way: we may be in a queue, and own what nobody would release."""
         try:
-            self.store.leave_many([lock.key for lock in self.locks], token=self.token)
+            yield self.store.leave_many([lock.key for lock in self.locks], token=self.token)
         except StoreUnavailable as error:
             logger.warning("Given up while acquiring, and what was taken ends with its ttl: %s", error)
 
 
-def acquire_all(locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float | None) -> list[tuple[KeyLock, Lease]]:
+def acquire_all(locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float | None) -> Taken:
     """Take all keys for `ttl` seconds, waiting at most `wait` seconds for them (0: one try; `None`: for ever).
 
     `locks` are of one store, each once, in the order of their names: who waits for one of them holds only what
     comes before it. Raises as `KeyLock.acquire()`; then none is held.
     """
-    wish = Wish(store=locks[0].store.whole, locks=locks, token=new_token(flow), ttl=ttl, holder=encode_current())
+    return run(acquiring_all(locks[0].store.whole, locks, flow=flow, ttl=ttl, wait=wait))
+
+
+async def aacquire_all(locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float | None) -> Taken:
+    """As `acquire_all()`, on an event loop."""
+    return await arun(acquiring_all(twin_of(locks[0].store.whole), locks, flow=flow, ttl=ttl, wait=wait))
+
+
+def acquiring_all(store: Any, locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float | None) -> Steps[Taken]:
+    """The steps of `acquire_all()`."""
+    wish = Wish(store=store, locks=locks, token=new_token(flow), ttl=ttl, holder=encode_current())
     asked_at = clock.now()
     try:
         answer: TakenMany | Blocked | tuple[Edge, ...]
         if wait == 0:
-            answer = wish.ask(Way.ALL)
+            answer = yield wish.ask(Way.ALL)
         else:
-            answer, asked_at = stand_in_lines(wish, end=None if wait is None else asked_at + wait)
+            answer, asked_at = yield from standing_in_lines(wish, end=None if wait is None else asked_at + wait)
         if isinstance(answer, TakenMany):
             return wish.leases(answer, asked_at=asked_at)
         raise refusal(answer, wait=wait) if isinstance(answer, Blocked) else deadlock(Key(answer[0].key), answer)
@@ -87,26 +102,36 @@ def acquire_all(locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float 
         raise  # and the store has done what it can
     except BaseException as error:
         if wait != 0 or not isinstance(error, LockBusy):
-            wish.withdraw()
+            yield from wish.withdrawing()
         raise
 
 
-def acquire_free(locks: Sequence[KeyLock], *, flow: str, ttl: float, limit: int) -> list[tuple[KeyLock, Lease]]:
+def acquire_free(locks: Sequence[KeyLock], *, flow: str, ttl: float, limit: int) -> Taken:
     """Take those keys that are free, at most `limit` of them, the first ones first. Raises `StoreUnavailable`."""
-    wish = Wish(store=locks[0].store.whole, locks=locks, token=new_token(flow), ttl=ttl, holder=encode_current())
+    return run(acquiring_free(locks[0].store.whole, locks, flow=flow, ttl=ttl, limit=limit))
+
+
+async def aacquire_free(locks: Sequence[KeyLock], *, flow: str, ttl: float, limit: int) -> Taken:
+    """As `acquire_free()`, on an event loop."""
+    return await arun(acquiring_free(twin_of(locks[0].store.whole), locks, flow=flow, ttl=ttl, limit=limit))
+
+
+def acquiring_free(store: Any, locks: Sequence[KeyLock], *, flow: str, ttl: float, limit: int) -> Steps[Taken]:
+    """The steps of `acquire_free()`."""
+    wish = Wish(store=store, locks=locks, token=new_token(flow), ttl=ttl, holder=encode_current())
     asked_at = clock.now()
     try:
-        answer = wish.ask(Way.FREE, limit=limit)
+        answer = yield wish.ask(Way.FREE, limit=limit)
     except StoreUnavailable:
         raise  # and the store has done what it can
     except BaseException:
-        wish.withdraw()
+        yield from wish.withdrawing()
         raise
     assert isinstance(answer, TakenMany)  # nobody is refused who takes what there is
     return wish.leases(answer, asked_at=asked_at)
 
 
-def stand_in_lines(wish: Wish, *, end: float | None) -> tuple[TakenMany | Blocked | tuple[Edge, ...], float]:
+def standing_in_lines(wish: Wish, *, end: float | None) -> Steps[tuple[TakenMany | Blocked | tuple[Edge, ...], float]]:
     """Ask, and wait for the first key that is somebody's, then for the next, as long as the wait lasts.
 
     What was taken is kept for another ttl with each question, so that all leases last from the last one, the
@@ -114,30 +139,30 @@ def stand_in_lines(wish: Wish, *, end: float | None) -> tuple[TakenMany | Blocke
     """
     asked_at = clock.now()
     if not wish.store.listens:
-        answer = wish.ask(Way.LINE)
+        answer = yield wish.ask(Way.LINE)
         if isinstance(answer, TakenMany):
             return answer, asked_at
-    ear = wish.store.ear(wish.token, within=None if end is None else end - clock.now())
+    ear = yield wish.store.ear(wish.token, within=None if end is None else end - clock.now())
     try:
         pause = FIRST_PAUSE
         while True:
             asked_at = clock.now()
-            answer = wish.ask(Way.LINE, channel=ear.channel)
+            answer = yield wish.ask(Way.LINE, channel=ear.channel)
             if not isinstance(answer, Blocked) or (end is not None and clock.now() >= end):
                 return answer, asked_at
             pause = next_pause(pause)
-            listen(ear, answer, longest=wish.ttl / 2 if ear.channel else pause, end=end)
+            yield listen(ear, answer, longest=wish.ttl / 2 if ear.channel else pause, end=end)
     finally:
         ear.close()
 
 
-def listen(ear: Ear, answer: Blocked, *, longest: float, end: float | None) -> None:
+def listen(ear: Any, answer: Blocked, *, longest: float, end: float | None) -> Any:
     """Wait until it is time to ask again.
 
     What a grant says is not relied on: it may be that of a key waited for before, which was found by asking.
     """
     left = None if end is None else end - clock.now()
-    ear.listen(bounded(longest, left=left, holder_left=answer.by[0][1].remaining))
+    return ear.listen(bounded(longest, left=left, holder_left=answer.by[0][1].remaining))
 
 
 def refusal(blocked: Blocked, *, wait: float | None) -> LockBusy:
@@ -153,8 +178,24 @@ def release_all(held: Sequence[tuple[KeyLock, Lease]]) -> list[Answer]:
 
     Raises `LockNotHeld` in a child of `fork`, `StoreUnavailable` when Redis cannot be asked.
     """
+    return run(releasing_all(held, itself))
+
+
+async def arelease_all(held: Sequence[tuple[KeyLock, Lease]]) -> list[Answer]:
+    """As `release_all()`, on an event loop."""
+    return await arun(releasing_all(held, twin_of))
+
+
+def itself(store: Store) -> Store:
+    """Whom a thread asks."""
+    return store
+
+
+def releasing_all(held: Sequence[tuple[KeyLock, Lease]], whom: Callable[[Store], Any]) -> Steps[list[Answer]]:
+    """The steps of `release_all()`; `whom` says whom to ask instead of a store."""
     if len(held) == 1:
-        return [lock.release(lease) for lock, lease in held]
+        ((lock, lease),) = held
+        return [(yield from lock.releasing(whom(lock.store), lease))]
     by_token: dict[str, list[int]] = {}
     for index, (_, lease) in enumerate(held):
         by_token.setdefault(lease.token, []).append(index)
@@ -162,7 +203,7 @@ def release_all(held: Sequence[tuple[KeyLock, Lease]]) -> list[Answer]:
     for token, indexes in by_token.items():
         first, lease = held[indexes[0]]
         first.ensure_ours(lease)
-        told = first.store.whole.release_many([held[index][0].key for index in indexes], token=token)
+        told = yield whom(first.store.whole).release_many([held[index][0].key for index in indexes], token=token)
         for index, answer in zip(indexes, told, strict=True):
             held[index][1].end(LOSSES.get(answer))
             answers[index] = answer

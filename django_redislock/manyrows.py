@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
+from asgiref.sync import sync_to_async
 from django.db import connections
 from django.db.models import Model, QuerySet
 
 from .conf import read_on_outage
 from .exceptions import StoreUnavailable
+from .guardedsaves import guard_saves
 from .holds import Hold
 from .identity import name_of, shown
 from .keeping import Entry
 from .many import Choice, ManyGuard, read_list, read_many_terms
 from .rowkeeping import RowKeeper, newest_of
-from .terms import UNSET, MaybeOnOutage, Terms
+from .steps import Steps, arun, run
+from .terms import UNSET, MaybeBool, MaybeOnOutage, Terms
 from .transactions import ensure_visible_end
 
 M = TypeVar("M", bound=Model)
@@ -40,7 +43,7 @@ class RowLocks(RowKeeper, ManyGuard, Generic[M]):
         terms: Terms,
         choice: Choice,
         *,
-        atomic: bool,
+        atomic: MaybeBool,
         on_outage: MaybeOnOutage,
     ) -> None:
         super().__init__(terms, choice)
@@ -65,34 +68,66 @@ class RowLocks(RowKeeper, ManyGuard, Generic[M]):
 
     def __enter__(self) -> list[M]:
         ensure_visible_end(connections[self._using])
+        return run(self._locking(list(self._asked()), self._enter, self._find, self._undo, self._let_go))
+
+    async def __aenter__(self) -> list[M]:
+        self._refuse_atomic()
         asked = list(self._asked())
-        entry, holds = self._enter_all(asked)
+        find = sync_to_async(self._find_alone)
+        return await arun(self._locking(asked, self._aenter, find, self._aundo, self._alet_go))
+
+    def _locking(
+        self,
+        asked: Sequence[tuple[str, Any]],
+        enter: Callable[..., Any],
+        find: Callable[..., Any],
+        undo: Callable[..., Any],
+        let_go: Callable[..., Any],
+    ) -> Steps[list[M]]:
+        entry, holds = yield from self._entering_all(asked, enter)
         try:
             self._ensure_all_held(entry)
-            newest = self._begin(entry)
             locked = {
                 name: (pk, hold)
                 for (name, pk), hold in zip(asked, holds, strict=True)
                 if hold is not None or not self._choice.skips_locked
             }
-            rows = self._read([pk for pk, _ in locked.values()], newest=newest)
+            rows: dict[str, M] = yield find(entry, locked)
             missing = [name for name in locked if name not in rows]
             if missing and not self._choice.skips_locked:
                 raise self._does_not_exist([locked[name][0] for name in missing], rows, locked)
-            self._keep(entry, [locked[name][1] for name in rows if name in locked])
+            yield let_go(self._spare(entry, [locked[name][1] for name in rows if name in locked]))
         except BaseException as error:
-            self._undo(entry, error)
+            yield undo(entry, error)
             raise
         return [rows[name] for name, _ in asked if name in locked and name in rows]
 
-    def _enter_all(self, asked: Sequence[tuple[str, Any]]) -> tuple[Entry, Sequence[Hold | None]]:
+    def _entering_all(
+        self, asked: Sequence[tuple[str, Any]], enter: Callable[..., Any]
+    ) -> Steps[tuple[Entry, Sequence[Hold | None]]]:
         """A hold for each row; none for what is somebody's, and none at all where the block goes on by version."""
         try:
-            return self._enter([name for name, _ in asked])
+            entered: tuple[Entry, Sequence[Hold | None]] = yield enter([name for name, _ in asked])
+            return entered
         except StoreUnavailable as away:
             if self._choice.skips_locked:
                 raise  # which are free, only Redis knows
             return self._enter_by_version(away), [None] * len(asked)
+
+    def _find(self, entry: Entry, locked: Mapping[str, tuple[Any, Hold | None]]) -> dict[str, M]:
+        """The rows, in the transaction."""
+        newest = self._begin(entry)
+        return self._read([pk for pk, _ in locked.values()], newest=newest)
+
+    def _find_alone(self, entry: Entry, locked: Mapping[str, tuple[Any, Hold | None]]) -> dict[str, M]:
+        """The rows, without a transaction of their own; what is saved of them is checked against their leases."""
+        ensure_visible_end(connections[self._using])
+        _, newest = self._join(entry)
+        rows = self._read([pk for pk, _ in locked.values()], newest=newest)
+        for name, (_, hold) in locked.items():
+            if hold is not None and name in rows:
+                guard_saves(rows[name], hold.lease)
+        return rows
 
     def _asked(self) -> Iterator[tuple[str, Any]]:
         """What is asked for: the name of each lock with its primary key. Raises `DoesNotExist`."""
@@ -127,13 +162,12 @@ class RowLocks(RowKeeper, ManyGuard, Generic[M]):
         error: Exception = self._model.DoesNotExist(message)  # type: ignore[attr-defined]  # each model has its own
         return error
 
-    def _keep(self, entry: Entry, holds: Sequence[Hold | None]) -> None:
-        """Give back at once what turned out to have no row."""
+    def _spare(self, entry: Entry, holds: Sequence[Hold | None]) -> list[Hold]:
+        """What turned out to have no row, and is given back at once."""
         kept = set(map(id, holds))
         rest = [hold for hold in entry.holds if id(hold) not in kept]
-        if rest:
-            entry.holds = [hold for hold in entry.holds if id(hold) in kept]
-            self._let_go(rest)
+        entry.holds = [hold for hold in entry.holds if id(hold) in kept]
+        return rest
 
 
 def select_many(
@@ -141,7 +175,7 @@ def select_many(
     pks: Iterable[Any],
     /,
     *,
-    atomic: bool = True,
+    atomic: MaybeBool = UNSET,
     on_outage: MaybeOnOutage = UNSET,
     **named: Any,
 ) -> RowLocks[M]:

@@ -17,7 +17,8 @@ from .conf import OnOutage
 from .exceptions import RedisLockError, StoreUnavailable
 from .handler import locks
 from .keeping import Entry, Keeper, tell
-from .terms import UNSET, Unset
+from .steps import shielded
+from .terms import UNSET, MaybeBool, Unset
 from .transactions import pins_snapshot, savepoints_of, users_blocks
 from .versions import version_field_of
 
@@ -31,7 +32,7 @@ class RowKeeper(Keeper):
 
     __slots__ = ()
 
-    _atomic: bool
+    _atomic: MaybeBool
     _on_outage: OnOutage | Literal[Unset.UNSET]
 
     @property
@@ -56,15 +57,28 @@ class RowKeeper(Keeper):
 
     def _begin(self, entry: Entry) -> bool:
         """Open the transaction; says whether only a locking read is sure to read what is newest."""
-        connection = connections[self._using]
-        joins = bool(users_blocks(connection))
-        if joins:
-            entry.savepoints = savepoints_of(connection)
+        joins, newest = self._join(entry)
         if self._atomic:
             atomic = Atomic(self._using, savepoint=True, durable=False)
             atomic.__enter__()
             entry.atomic, entry.commits = atomic, not joins
-        return joins and connection.features.has_select_for_update and pins_snapshot(connection)
+        return newest
+
+    def _refuse_atomic(self) -> None:
+        """Raise `TypeError` where a transaction was asked for that tasks cannot have."""
+        if self._atomic is True:
+            raise TypeError(
+                "atomic=True cannot be had with `async with`: Django has no transaction that tasks could hold. Leave it "
+                "out, or do the work in a function that blocks: await ....locked(pk).arun(function)."
+            )
+
+    def _join(self, entry: Entry) -> tuple[bool, bool]:
+        """Note the transaction that is open; says whether there is one, and whether only a locking read is new."""
+        connection = connections[self._using]
+        joins = bool(users_blocks(connection))
+        if joins:
+            entry.savepoints = savepoints_of(connection)
+        return joins, joins and connection.features.has_select_for_update and pins_snapshot(connection)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -86,6 +100,13 @@ class RowKeeper(Keeper):
             logger.warning("Known only after the commit: %s", late)
         else:
             tell(lost or late, error)
+
+    async def _aundo(self, entry: Entry, error: BaseException | None) -> None:
+        """As `_undo()`, where there is no transaction."""
+        self._entries.remove(entry)
+        failure = await shielded(self._aleave(entry.holds))
+        if failure is not None:
+            logger.warning("Known only when it was given back: %s", failure)
 
     def _undo(self, entry: Entry, error: BaseException | None) -> None:
         """Take back an entering in which nothing was done yet."""

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 from uuid import UUID
 
+from asgiref.sync import sync_to_async
 from django.db import connections, router
 from django.db.models import Model, QuerySet
 
 from .conf import read_on_outage
 from .exceptions import StoreUnavailable
+from .guardedsaves import guard_saves
 from .guards import Guard
 from .handler import DEFAULT_ALIAS
 from .identity import name_of
+from .keeping import Entry
 from .lease import Lease
 from .rowkeeping import RowKeeper, newest_of
-from .terms import OTHER_WORDS, UNSET, MaybeOnOutage, MaybeSeconds, Terms, read_terms, refuse_words
+from .steps import Steps, arun, run
+from .terms import OTHER_WORDS, UNSET, MaybeBool, MaybeOnOutage, MaybeSeconds, Terms, read_terms, refuse_words
 from .transactions import ensure_visible_end
 
 M = TypeVar("M", bound=Model)
 M_co = TypeVar("M_co", bound=Model, covariant=True)
+P = ParamSpec("P")
+T = TypeVar("T")
 
+Enter = Callable[[str, Callable[[], object]], Any]
+"""Acquires what has this name; meanwhile the row may be selected."""
 
 EXACT = (int, str, UUID)
 """Types of which two values are equal only if they are spelt alike."""
@@ -131,7 +140,7 @@ class RowLock(RowKeeper, Guard, Generic[M]):
 
     __slots__ = ("_atomic", "_on_outage", "_source")
 
-    def __init__(self, source: Source[M], terms: Terms, *, atomic: bool, on_outage: MaybeOnOutage) -> None:
+    def __init__(self, source: Source[M], terms: Terms, *, atomic: MaybeBool, on_outage: MaybeOnOutage) -> None:
         super().__init__(terms)
         self._source = source
         self._atomic = atomic
@@ -160,27 +169,71 @@ class RowLock(RowKeeper, Guard, Generic[M]):
         ensure_visible_end(connections[self._using])
         return super().acquire(wait=wait)
 
+    async def aacquire(self, *, wait: MaybeSeconds | None = UNSET) -> Lease:
+        """As `acquire()`, on an event loop."""
+        await sync_to_async(self._find)()
+        return await super().aacquire(wait=wait)
+
     def __enter__(self) -> M:
         ensure_visible_end(connections[self._using])
-        pk = self._source.find()
+        enter: Enter = lambda name, select: self._enter(name, meanwhile=select)
+        return run(self._locking(self._source.find(), enter, self._read, self._undo))
+
+    async def __aenter__(self) -> M:
+        self._refuse_atomic()
+        enter: Enter = lambda name, select: self._aenter(name)
+        pk = await sync_to_async(self._find)()
+        return await arun(self._locking(pk, enter, sync_to_async(self._read_alone), self._aundo))
+
+    async def arun(self, function: Callable[Concatenate[M, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run the blocking function in a thread, with the row, the lock and the transaction around it.
+
+        `await Account.objects.locked(pk).arun(pay, amount)` calls `pay(account, amount)`, and gives what it gives.
+        """
+
+        def work() -> T:
+            with self as row:
+                return function(row, *args, **kwargs)
+
+        return await sync_to_async(work)()
+
+    def _find(self) -> Any:
+        ensure_visible_end(connections[self._using])
+        return self._source.find()
+
+    def _locking(
+        self, pk: Any, enter: Enter, read: Callable[..., Any], undo: Callable[[Entry, BaseException | None], Any]
+    ) -> Steps[M]:
         while True:
             name = name_of(self._source.model, pk)
             select = cache(partial(self._source.select, pk))
             try:
-                entry = self._enter(name, meanwhile=select)
+                entry: Entry = yield enter(name, select)
             except StoreUnavailable as away:
                 entry = self._enter_by_version(away)
             try:
-                newest = self._begin(entry)
-                row = self._source.read(select(), newest=newest)
+                row: M = yield read(entry, select)
             except BaseException as error:
-                self._undo(entry, error)
+                yield undo(entry, error)
                 raise
             if (type(pk) in EXACT and type(row.pk) is type(pk) and row.pk == pk) or name_of(type(row), row.pk) == name:
                 return row
             # The database takes two spellings for one (a case-insensitive collation, padding): the row's own counts.
-            self._undo(entry, None)
+            yield undo(entry, None)
             pk = row.pk
+
+    def _read(self, entry: Entry, select: Callable[[], Any]) -> M:
+        """The row, in the transaction."""
+        newest = self._begin(entry)
+        return self._source.read(select(), newest=newest)
+
+    def _read_alone(self, entry: Entry, select: Callable[[], Any]) -> M:
+        """The row, without a transaction of its own; what is saved of it is checked against the lease."""
+        _, newest = self._join(entry)
+        row = self._source.read(select(), newest=newest)
+        for hold in entry.holds:
+            guard_saves(row, hold.lease)
+        return row
 
 
 def select(
@@ -192,7 +245,7 @@ def select(
     nowait: bool = False,
     ttl: MaybeSeconds = UNSET,
     max_hold: MaybeSeconds | None = UNSET,
-    atomic: bool = True,
+    atomic: MaybeBool = UNSET,
     on_outage: MaybeOnOutage = UNSET,
     alias: str = DEFAULT_ALIAS,
     **lookup: Any,
@@ -215,7 +268,7 @@ def give(
     nowait: bool = False,
     ttl: MaybeSeconds = UNSET,
     max_hold: MaybeSeconds | None = UNSET,
-    atomic: bool = True,
+    atomic: MaybeBool = UNSET,
     on_outage: MaybeOnOutage = UNSET,
     alias: str = DEFAULT_ALIAS,
     **unknown: Any,

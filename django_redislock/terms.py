@@ -19,6 +19,7 @@ class Unset(Enum):
 
 UNSET: Final = Unset.UNSET
 MaybeSeconds = Seconds | Literal[Unset.UNSET]
+MaybeBool = bool | Literal[Unset.UNSET]
 MaybeOnOutage = OnOutage | Literal["raise", "optimistic", Unset.UNSET]
 
 OTHER_WORDS = {

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from django_redislock import clock
 from django_redislock.holder import Holder
 from django_redislock.keys import Key
+from django_redislock.steps import run
 from django_redislock.stores.base import Edge, Grant, Held, Taken
 from django_redislock.waiting import (
     FIRST_PAUSE,
@@ -22,9 +23,8 @@ from django_redislock.waiting import (
     bounded,
     granted_at,
     next_pause,
+    obtaining,
 )
-from django_redislock.steps import run
-from django_redislock.waiting import obtaining
 
 OURS = Taken(8)
 EDGE = Edge(key="shelf", holder=Holder(host="web-1", pid=42, thread="MainThread", doing=""))

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 import redis.asyncio
-import redis.asyncio.connection
 import redis.sentinel
 from redis.exceptions import TimeoutError
 

@@ -9,8 +9,8 @@ import redis
 from redis.exceptions import MovedError, NoPermissionError, RedisError, ResponseError, TimeoutError
 
 from ..exceptions import StoreUnavailable
-from .discretion import hush, secrets_in
 from .clusternodes import Nodes, Route
+from .discretion import hush, secrets_in
 from .redis import RedisStore
 from .verbs import text
 from .wakeups import Interrupted, Refused
