@@ -1,4 +1,4 @@
-"""Saves of a row that is locked without a transaction: there is no rollback that could undo what was written too late."""
+"""Saves of a row that is locked without a transaction: no rollback would undo what was written too late."""
 
 from __future__ import annotations
 

@@ -152,9 +152,7 @@ class Guard(Keeper):
         self._entries.append(entry)
         return entry
 
-    @async_unsafe(
-        "A lock that blocks its thread cannot be acquired in an async context: use async with, or aacquire()."
-    )
+    @async_unsafe("A lock that blocks its thread cannot be acquired in an async context: use `async with`.")
     def _acquire(self, flow: Flow, lock: KeyLock, **how: Any) -> Hold:
         return enter(flow, lock, **how)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.db import connections
@@ -25,6 +25,15 @@ M = TypeVar("M", bound=Model)
 
 NAMED = 20
 """So many primary keys that are missing are told."""
+
+
+class Ways(NamedTuple):
+    """What is done in one way by threads and in another by tasks."""
+
+    enter: Callable[[Sequence[str]], Any]
+    find: Callable[[Entry, Mapping[str, tuple[Any, Hold | None]]], Any]
+    undo: Callable[[Entry, BaseException | None], Any]
+    let_go: Callable[[Sequence[Hold]], Any]
 
 
 class RowLocks(RowKeeper, ManyGuard, Generic[M]):
@@ -68,23 +77,18 @@ class RowLocks(RowKeeper, ManyGuard, Generic[M]):
 
     def __enter__(self) -> list[M]:
         ensure_visible_end(connections[self._using])
-        return run(self._locking(list(self._asked()), self._enter, self._find, self._undo, self._let_go))
+        ways = Ways(enter=self._enter, find=self._find, undo=self._undo, let_go=self._let_go)
+        return run(self._locking(list(self._asked()), ways))
 
     async def __aenter__(self) -> list[M]:
         self._refuse_atomic()
         asked = list(self._asked())
         find = sync_to_async(self._find_alone)
-        return await arun(self._locking(asked, self._aenter, find, self._aundo, self._alet_go))
+        ways = Ways(enter=self._aenter, find=find, undo=self._aundo, let_go=self._alet_go)
+        return await arun(self._locking(asked, ways))
 
-    def _locking(
-        self,
-        asked: Sequence[tuple[str, Any]],
-        enter: Callable[..., Any],
-        find: Callable[..., Any],
-        undo: Callable[..., Any],
-        let_go: Callable[..., Any],
-    ) -> Steps[list[M]]:
-        entry, holds = yield from self._entering_all(asked, enter)
+    def _locking(self, asked: Sequence[tuple[str, Any]], ways: Ways) -> Steps[list[M]]:
+        entry, holds = yield from self._entering_all(asked, ways.enter)
         try:
             self._ensure_all_held(entry)
             locked = {
@@ -92,13 +96,13 @@ class RowLocks(RowKeeper, ManyGuard, Generic[M]):
                 for (name, pk), hold in zip(asked, holds, strict=True)
                 if hold is not None or not self._choice.skips_locked
             }
-            rows: dict[str, M] = yield find(entry, locked)
+            rows: dict[str, M] = yield ways.find(entry, locked)
             missing = [name for name in locked if name not in rows]
             if missing and not self._choice.skips_locked:
                 raise self._does_not_exist([locked[name][0] for name in missing], rows, locked)
-            yield let_go(self._spare(entry, [locked[name][1] for name in rows if name in locked]))
+            yield ways.let_go(self._spare(entry, [locked[name][1] for name in rows if name in locked]))
         except BaseException as error:
-            yield undo(entry, error)
+            yield ways.undo(entry, error)
             raise
         return [rows[name] for name, _ in asked if name in locked and name in rows]
 

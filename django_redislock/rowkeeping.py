@@ -68,8 +68,8 @@ class RowKeeper(Keeper):
         """Raise `TypeError` where a transaction was asked for that tasks cannot have."""
         if self._atomic is True:
             raise TypeError(
-                "atomic=True cannot be had with `async with`: Django has no transaction that tasks could hold. Leave it "
-                "out, or do the work in a function that blocks: await ....locked(pk).arun(function)."
+                "atomic=True cannot be had with `async with`: Django has no transaction that tasks could hold. "
+                "Leave it out, or do the work in a function that blocks: await ....locked(pk).arun(function)."
             )
 
     def _join(self, entry: Entry) -> tuple[bool, bool]:

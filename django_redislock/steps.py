@@ -34,7 +34,7 @@ async def arun(steps: Steps[T]) -> T:
         while True:
             try:
                 answer = await question
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - it is raised in the generator
                 question = steps.throw(error)
             else:
                 question = steps.send(answer)
@@ -48,15 +48,12 @@ async def shielded(coroutine: Coroutine[Any, Any, T]) -> T:
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
-            await asyncio.shield(task)
+            await asyncio.wait([task])
         except asyncio.CancelledError as error:
-            if task.cancelled():
-                raise
             cancelled = error
-        except Exception:
-            break  # it is that of the task, and is raised below
-    if cancelled is not None:
-        if not task.cancelled() and (failure := task.exception()) is not None:
-            raise failure from cancelled
-        raise cancelled
-    return task.result()
+    if cancelled is None:
+        return task.result()
+    failure = None if task.cancelled() else task.exception()
+    if failure is not None:
+        cancelled.add_note(f"{type(failure).__name__}: {failure}")
+    raise cancelled

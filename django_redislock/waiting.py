@@ -44,8 +44,9 @@ Outcome = Obtained | Held | tuple[Edge, ...]
 def obtaining(store: Any, request: Request, *, wait: float | None) -> Steps[Outcome]:
     """Take the key, waiting at most `wait` seconds (0: one question; `None`: for ever).
 
-    `store` is a `Store`, or its twin on an event loop. Gives who holds it when the wait is over, and the cycle when waiting would never end. Whoever has waited in vain,
-    or gets another exception than the store's, has to `leave()`: it may be in the queue, or the owner.
+    `store` is a `Store`, or its twin on an event loop. Gives who holds it when the wait is over, and the cycle when
+    waiting would never end. Whoever has waited in vain, or gets another exception than the store's, has to `leave()`:
+    it may be in the queue, or the owner.
     """
     end = None if wait is None else clock.now() + wait
     if wait == 0 or not store.listens:

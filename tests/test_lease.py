@@ -32,6 +32,9 @@ class Extender:
     def __init__(self) -> None:
         self.asked: list[tuple[Lease, float]] = []
 
+    async def aextend(self, lease: Lease, ttl: float) -> None:
+        self.extend(lease, ttl)
+
     def extend(self, lease: Lease, ttl: float) -> None:
         self.asked.append((lease, ttl))
 

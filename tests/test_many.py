@@ -57,13 +57,13 @@ def accounts() -> list[Account]:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The scripts that are sent."""
     sent: list[str] = []
-    send = RedisStore._send
+    send = RedisStore._sending
 
     def note(store: RedisStore, call: Any, meanwhile: Any = None) -> Any:
         sent.append(call.script.source.rpartition("\n-- KEYS")[0].rpartition("\n-- ")[0])
         return send(store, call, meanwhile)
 
-    monkeypatch.setattr(RedisStore, "_send", note)
+    monkeypatch.setattr(RedisStore, "_sending", note)
     return sent
 
 

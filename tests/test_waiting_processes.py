@@ -347,7 +347,7 @@ class TestAServerThatComesBack:
             waiter.result()
         store = locks["default"].lock("a", model=None).store
         assert isinstance(store, RedisStore)
-        until(lambda: store._wakeups._thread is None)  # and nobody tries to connect again
+        until(lambda: store._wakeups._listener is None)  # and nobody tries to connect again
 
 
 class TestAHundredThreads:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from redis.exceptions import NoPermissionError, RedisError, TimeoutError
 
@@ -35,7 +34,7 @@ class LoopStore(RedisStore):
     What an interrupted task could not give back is owed by both, so that whichever asks next does it.
     """
 
-    _evaluate = staticmethod(aevaluate)
+    _evaluate: ClassVar[Any] = staticmethod(aevaluate)
     _connections: Any
 
     def __init__(self, store: RedisStore) -> None:
@@ -63,11 +62,10 @@ class LoopStore(RedisStore):
         return LoopConnections(pool)
 
     def _subscribe(self, channel: str) -> Coroutine[Any, Any, LoopSubscription]:  # type: ignore[override]
-        connections: LoopConnections = self._connections or self._open()
-        return subscribe(connections, channel, self._secrets)
+        return subscribe(self._connections or self._open(), channel, self._secrets)
 
 
-async def subscribe(connections: LoopConnections, channel: str, secrets: list[str]) -> LoopSubscription:
+async def subscribe(connections: Any, channel: str, secrets: list[str]) -> LoopSubscription:
     """A subscription. Raises `Refused` where the user may not subscribe, `Interrupted` when that fails otherwise."""
     connection = None
     try:
@@ -96,13 +94,12 @@ class LoopSubscription:
     async def read(self, seconds: float) -> str | None:
         """As `Subscription.read()`."""
         try:
-            async with asyncio.timeout(seconds):
-                reply = await self._connection.read_response(timeout=None, disconnect_on_error=False)
-        except (TimeoutError, asyncio.TimeoutError):
+            reply = await self._connection.read_response(timeout=seconds, disconnect_on_error=False)
+        except TimeoutError:
             return None
         except (RedisError, OSError) as error:
             raise Interrupted(str(hush(error, self._secrets))) from error
-        return text(reply[2])
+        return None if reply is None else text(reply[2])
 
     async def close(self) -> None:
         """Close the connection."""

@@ -66,12 +66,12 @@ class LoopWakeups(Wakeups):
             arun(self._running()), name="redislock-wakeups", context=Context()
         )
 
-    async def _await_ready(self, seconds: float) -> None:  # type: ignore[override]
+    async def _await_ready(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
                 await self._ready.wait()
         except TimeoutError:
             return  # one goes on without, by asking again
 
-    def _pause(self, seconds: float) -> Coroutine[Any, Any, None]:  # type: ignore[override]
+    def _pause(self, seconds: float) -> Coroutine[Any, Any, None]:
         return asyncio.sleep(seconds)

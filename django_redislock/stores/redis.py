@@ -35,7 +35,7 @@ class RedisStore:
     Raises `StoreUnavailable` for whatever keeps the server from answering.
     """
 
-    _evaluate: ClassVar[Evaluate] = staticmethod(evaluate)
+    _evaluate: ClassVar[Any] = staticmethod(evaluate)
 
     def __init__(
         self, connect: Callable[[], Any], *, scope: str, prefix: str, root: str | None = None, replicas: int = 0

@@ -103,7 +103,8 @@ class Wakeups:
 
     def ear(self, token: str, *, within: float | None = None) -> WaitersEar:
         """As `Store.ear()`. The first one connects, and waits for that a moment."""
-        return run(self.hearing(token, within))
+        ear: WaitersEar = run(self.hearing(token, within))
+        return ear
 
     def hearing(self, token: str, within: float | None) -> Steps[Any]:
         """The steps of `ear()`."""
@@ -129,10 +130,10 @@ class Wakeups:
         thread.start()
         return thread
 
-    def _await_ready(self, seconds: float) -> None:
+    def _await_ready(self, seconds: float) -> Any:
         self._ready.wait(seconds)
 
-    def _pause(self, seconds: float) -> None:
+    def _pause(self, seconds: float) -> Any:
         clock.sleep(seconds)
 
     def forget(self, token: str) -> None:
