@@ -17,12 +17,17 @@ from weakref import ref
 
 from asgiref.sync import AsyncToSync, SyncToAsync
 
+from . import clock
+
 AWAITS_THREAD = SyncToAsync.__call__.__code__
 RUNS_IN_THREAD = SyncToAsync.thread_handler.__code__
 AWAITS_TASK = AsyncToSync.__call__.__code__
 RUNS_IN_TASK = AsyncToSync.main_wrap.__code__
 LOOP_OF_ITS_OWN = "new_loop_wrap"
 """The coroutine that asgiref runs in a new loop; it awaits that of `main_wrap()`."""
+
+TRIES = 1_000
+"""So often one looks at a task that is running: it may be about to wait."""
 
 
 class Runner:
@@ -66,18 +71,43 @@ def current_task() -> asyncio.Task[Any] | None:
 
 
 def awaits_this_thread(task: asyncio.Task[Any]) -> bool:
-    """Whether the task awaits the very `sync_to_async` call that this thread runs in."""
+    """Whether the task awaits the very `sync_to_async` call that this thread runs in, or is about to."""
     ours = next((frame for frame in outwards(sys._getframe()) if frame.f_code is RUNS_IN_THREAD), None)
     if ours is None:
         return False
     mark = ours.f_locals["task_context"]
+    for _ in range(TRIES):
+        if awaits_call(task, mark) or runs_call(task, mark):
+            return True
+        if asyncio.current_task(task.get_loop()) is not task:
+            return awaits_call(task, mark)  # it may have begun to wait just now
+        clock.sleep(0)
+    return False
+
+
+def awaits_call(task: asyncio.Task[Any], mark: Any) -> bool:
+    """Whether what the task awaits leads to the call with this mark. That of a task which is running leads nowhere."""
     awaited: Any = task.get_coro()
     while awaited is not None:
-        frame = getattr(awaited, "cr_frame", None)
-        if frame is not None and frame.f_code is AWAITS_THREAD and frame.f_locals.get("task_context") is mark:
+        if is_call(getattr(awaited, "cr_frame", None), mark):
             return True
         awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
     return False
+
+
+def runs_call(task: asyncio.Task[Any], mark: Any) -> bool:
+    """Whether the task is running, and in the call with this mark: the thread may begin before the task waits for it."""
+    root = getattr(task.get_coro(), "cr_frame", None)
+    for innermost in sys._current_frames().values():
+        frames = list(outwards(innermost))
+        if root in frames and any(is_call(frame, mark) for frame in frames[: frames.index(root) + 1]):
+            return True
+    return False
+
+
+def is_call(frame: FrameType | None, mark: Any) -> bool:
+    """Whether it is that of the `sync_to_async` call with this mark."""
+    return frame is not None and frame.f_code is AWAITS_THREAD and frame.f_locals.get("task_context") is mark
 
 
 def awaits_task(thread: int, task: asyncio.Task[Any]) -> bool:

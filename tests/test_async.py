@@ -1,0 +1,530 @@
+"""The same locks on asyncio: what holds for threads holds for tasks, and both stand in one line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import pickle
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from django.core.exceptions import SynchronousOnlyOperation
+from django.db import connection, transaction
+
+from django_redislock import (
+    LeaseLost,
+    LockBusy,
+    LockNotHeld,
+    WaitTimeout,
+    get_lease,
+    lock,
+    lock_many,
+    locked,
+    locked_many,
+)
+from django_redislock.exceptions import LossReason
+from django_redislock.forcing import force_release
+from django_redislock.lease import LeaseState
+from testproject.bank.models import Account
+from tests.flows import client_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NAME = "shelf"
+"""A lock."""
+
+
+def going_through(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run it on a loop of its own, which says when it was kept waiting or something was forgotten."""
+    return asyncio.run(coroutine, debug=True)
+
+
+@contextmanager
+def held_by_another(name: str, alias: str) -> Iterator[None]:
+    """A thread holds the lock."""
+    with ThreadPoolExecutor(1) as thread:
+        other = lock(name, alias=alias)
+        thread.submit(other.acquire).result()
+        try:
+            yield
+        finally:
+            thread.submit(other.release).result()
+
+
+@pytest.fixture
+def account() -> Account:
+    return Account.objects.create(number="12-34", owner="Ada", balance=100)
+
+
+def test_a_lock_is_held_within_async_with(lock_alias):
+    async def work() -> list[bool]:
+        seen = []
+        async with lock(NAME, alias=lock_alias) as lease:
+            seen += [lease.fence > 0, await lock(NAME, alias=lock_alias).ainfo() is not None]
+        return [*seen, await lock(NAME, alias=lock_alias).ainfo() is None]
+
+    assert going_through(work()) == [True] * 3
+
+
+def test_by_hand_as_well(lock_alias):
+    async def work() -> list[Any]:
+        shelf = lock(NAME, alias=lock_alias)
+        lease = await shelf.aacquire()
+        await lease.aextend(60)
+        held = lease.state
+        await shelf.arelease()
+        return [held, lease.state, lease.remaining > 0]
+
+    assert going_through(work()) == [LeaseState.HELD, LeaseState.RELEASED, False]
+
+
+def test_what_is_not_held_cannot_be_given_back(lock_alias):
+    with pytest.raises(LockNotHeld):
+        going_through(lock(NAME, alias=lock_alias).arelease())
+
+
+def test_blocking_on_a_loop_is_refused(lock_alias):
+    async def work() -> None:
+        lock(NAME, alias=lock_alias).acquire()
+
+    with pytest.raises(SynchronousOnlyOperation, match="async with"):
+        going_through(work())
+
+
+def test_a_task_enters_again_without_asking(lock_alias):
+    async def work() -> bool:
+        async with lock(NAME, alias=lock_alias) as outer, lock(NAME, alias=lock_alias, wait=0) as inner:
+            return outer is inner
+
+    assert going_through(work())
+
+
+@pytest.mark.parametrize("way", ["gather", "task", "group"])
+def test_child_tasks_are_others(lock_alias, way):
+    async def child() -> str:
+        try:
+            async with lock(NAME, alias=lock_alias, nowait=True):
+                return "entered"
+        except LockBusy:
+            return "busy"
+
+    async def work() -> str:
+        async with lock(NAME, alias=lock_alias):
+            if way == "gather":
+                return (await asyncio.gather(child()))[0]
+            if way == "task":
+                return await asyncio.create_task(child())
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(child())
+            return task.result()
+
+    assert going_through(work()) == "busy"
+
+
+def test_tasks_come_one_after_the_other(lock_alias):
+    inside: list[int] = []
+
+    async def one(number: int) -> None:
+        async with lock(NAME, alias=lock_alias):
+            inside.append(number)
+            await asyncio.sleep(0)
+            assert inside.pop() == number
+            assert not inside
+
+    async def work() -> None:
+        await asyncio.gather(*map(one, range(30)))
+
+    going_through(work())
+
+
+def test_the_wait_ends(lock_alias):
+    async def work() -> None:
+        async with lock(NAME, alias=lock_alias, wait=0.05):
+            raise AssertionError("it is held by another")
+
+    with held_by_another(NAME, lock_alias), pytest.raises(WaitTimeout, match="waited 0.05 s"):
+        going_through(work())
+
+
+def test_threads_and_tasks_wait_for_each_other(lock_alias):
+    order: list[str] = []
+
+    def thread() -> None:
+        with lock(NAME, alias=lock_alias):
+            order.append("thread")
+
+    async def work() -> None:
+        async with lock(NAME, alias=lock_alias):
+            worker = threading.Thread(target=thread)
+            worker.start()
+            while not (await lock(NAME, alias=lock_alias).ainfo()).waiters:  # type: ignore[union-attr]
+                await asyncio.sleep(0.01)
+            order.append("task")
+        await asyncio.to_thread(worker.join)
+        async with lock(NAME, alias=lock_alias):
+            order.append("task")
+
+    going_through(work())
+    assert order == ["task", "thread", "task"]
+
+
+# Rows
+
+
+def test_a_row_is_read_after_it_was_locked(account):
+    async def work() -> int:
+        async with Account.objects.locked(account.pk) as row:
+            row.balance -= 10
+            await row.asave()
+            return get_lease(row).fence
+
+    assert going_through(work()) > 0
+    account.refresh_from_db()
+    assert account.balance == 90
+
+
+def test_what_is_not_there_is_not_locked(account):
+    async def work() -> bool:
+        with pytest.raises(Account.DoesNotExist):
+            async with Account.objects.locked(account.pk + 1):
+                raise AssertionError("there is no such row")
+        return await Account.objects.ais_locked(account.pk + 1)
+
+    assert going_through(work()) is False
+
+
+def test_who_holds_a_row_is_told(account):
+    async def work() -> tuple[bool, bool]:
+        async with locked(account):
+            info = await Account.objects.alock_info(account.pk)
+            return info is not None, await Account.objects.ais_locked(account.pk)
+
+    assert going_through(work()) == (True, True)
+
+
+def test_a_lookup_finds_the_row(account):
+    async def work() -> Any:
+        async with Account.objects.locked(number="12-34") as row:
+            return row.pk
+
+    assert going_through(work()) == account.pk
+
+
+def test_several_rows_come_in_the_order_asked_for(account):
+    other = Account.objects.create(number="56-78", owner="Bob", balance=1)
+
+    async def work() -> list[Any]:
+        async with Account.objects.locked_many([other.pk, account.pk]) as rows:
+            assert await Account.objects.ais_locked(other.pk)
+            return [row.pk for row in rows]
+
+    assert going_through(work()) == [other.pk, account.pk]
+    assert not Account.objects.is_locked(other.pk)
+
+
+def test_a_row_that_is_missing_leaves_nothing_locked(account):
+    async def work() -> None:
+        async with locked_many(Account, [account.pk, account.pk + 1]):
+            raise AssertionError("one is missing")
+
+    with pytest.raises(Account.DoesNotExist, match=str(account.pk + 1)):
+        going_through(work())
+    assert not Account.objects.is_locked(account.pk)
+
+
+def test_several_names_at_once(lock_alias):
+    async def work() -> int:
+        async with lock_many(["b", "a"], alias=lock_alias) as leases:
+            with pytest.raises(LockBusy):
+                await asyncio.create_task(lock("a", alias=lock_alias, nowait=True).aacquire())
+            return len(leases)
+
+    assert going_through(work()) == 2
+
+
+def test_only_those_that_are_free(lock_alias):
+    async def work() -> list[str]:
+        async with lock_many(["a", "b"], alias=lock_alias, skip_locked=True) as leases:
+            return [lease.key.name for lease in leases]
+
+    with held_by_another("a", lock_alias):
+        assert going_through(work()) == ["b"]
+
+
+# Transactions
+
+
+def test_a_transaction_that_cannot_be_had_is_refused(account):
+    async def work() -> None:
+        async with Account.objects.locked(account.pk, atomic=True):
+            raise AssertionError("there is no transaction")
+
+    with pytest.raises(TypeError, match=r"arun\(function\)"):
+        going_through(work())
+
+
+def test_a_blocking_function_runs_in_lock_and_transaction(account):
+    def pay(row: Account, amount: int) -> bool:
+        row.balance -= amount
+        row.save()
+        return connection.in_atomic_block
+
+    async def work() -> bool:
+        return await Account.objects.locked(account.pk).arun(pay, 10)
+
+    assert going_through(work()) is True
+    account.refresh_from_db()
+    assert account.balance == 90
+
+
+def test_its_exception_rolls_back_and_frees(account):
+    def fail(row: Account) -> None:
+        row.balance = 0
+        row.save()
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        going_through(Account.objects.locked(account.pk).arun(fail))
+    account.refresh_from_db()
+    assert (account.balance, Account.objects.is_locked(account.pk)) == (100, False)
+
+
+def test_the_transaction_of_the_thread_that_waits_keeps_the_lock(account):
+    """Else another would read what is not committed yet."""
+
+    @async_to_sync
+    async def pay() -> None:
+        async with Account.objects.locked(account.pk) as row:
+            row.balance -= 10
+            await row.asave()
+
+    with transaction.atomic():
+        pay()
+        assert Account.objects.is_locked(account.pk)
+    assert not Account.objects.is_locked(account.pk)
+
+
+# Losses
+
+
+def test_a_save_after_the_loss_is_refused(account):
+    """There is no transaction that could be rolled back."""
+
+    async def work() -> None:
+        async with Account.objects.locked(account.pk) as row:
+            row.balance = 0
+            get_lease(row).lose(LossReason.FORCED)
+            with pytest.raises(LeaseLost):
+                await row.asave()
+
+    with pytest.raises(LeaseLost):
+        going_through(work())
+    account.refresh_from_db()
+    assert account.balance == 100
+
+
+def test_a_row_can_be_pickled_without_its_lease(account):
+    async def work() -> Account:
+        async with Account.objects.locked(account.pk) as row:
+            copy: Account = pickle.loads(pickle.dumps(row))
+            return copy
+
+    going_through(work()).save()
+
+
+def test_a_lease_that_was_lost_is_told_at_the_end(lock_alias):
+    async def work() -> None:
+        async with lock(NAME, alias=lock_alias):
+            await sync_to_async(force_release)(NAME, alias=lock_alias)
+
+    with pytest.raises(LeaseLost, match="by force"):
+        going_through(work())
+
+
+def test_the_bodys_own_exception_wins(lock_alias):
+    async def work() -> None:
+        async with lock(NAME, alias=lock_alias):
+            await sync_to_async(force_release)(NAME, alias=lock_alias)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        going_through(work())
+    assert "by force" in caught.value.__notes__[0]
+
+
+# Flows
+
+
+def enters(alias: str) -> bool:
+    """Whether a thread enters the lock at once."""
+    try:
+        with lock(NAME, alias=alias, nowait=True):
+            return True
+    except LockBusy:
+        return False
+
+
+async def aenters(alias: str) -> bool:
+    """Whether a task enters the lock at once."""
+    try:
+        async with lock(NAME, alias=alias, nowait=True):
+            return True
+    except LockBusy:
+        return False
+
+
+@pytest.mark.parametrize("thread_sensitive", [True, False])
+def test_sync_code_that_the_task_awaits_is_the_same_flow(lock_alias, thread_sensitive):
+    async def work() -> list[bool]:
+        async with lock(NAME, alias=lock_alias):
+            return [await sync_to_async(enters, thread_sensitive=thread_sensitive)(lock_alias) for _ in range(2)]
+
+    assert going_through(work()) == [True, True]
+
+
+def test_async_code_that_a_thread_awaits_is_the_same_flow(lock_alias):
+    with lock(NAME, alias=lock_alias):
+        assert [async_to_sync(aenters)(lock_alias) for _ in range(2)] == [True, True]
+        assert enters(lock_alias)
+
+
+def in_a_plain_thread(function: Callable[[], bool]) -> bool:
+    """In a thread with a copy of this context."""
+    found: list[bool] = []
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=lambda: context.run(lambda: found.append(function())))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def test_a_plain_thread_with_a_copy_of_the_context_is_another(lock_alias):
+    async def work() -> list[bool]:
+        async with lock(NAME, alias=lock_alias):
+            direct = await asyncio.to_thread(enters, lock_alias)
+            return [direct, await sync_to_async(in_a_plain_thread)(lambda: enters(lock_alias))]
+
+    assert going_through(work()) == [False, False]
+
+
+def test_the_sync_code_of_a_child_task_is_another(lock_alias):
+    async def work() -> list[bool]:
+        async with lock(NAME, alias=lock_alias):
+            return await asyncio.gather(*(sync_to_async(enters)(lock_alias) for _ in range(2)))
+
+    assert going_through(work()) == [False, False]
+
+
+def test_the_child_tasks_of_async_code_that_a_thread_awaits_are_others(lock_alias):
+    @async_to_sync
+    async def work() -> list[bool]:
+        return await asyncio.gather(aenters(lock_alias), aenters(lock_alias))
+
+    with lock(NAME, alias=lock_alias):
+        assert work() == [False, False]
+
+
+def test_a_loop_that_sync_code_runs_by_itself_is_another(lock_alias):
+    async def work() -> bool:
+        async with lock(NAME, alias=lock_alias):
+            return await sync_to_async(lambda: asyncio.run(aenters(lock_alias)))()
+
+    assert going_through(work()) is False
+
+
+# Loops
+
+
+def test_one_loop_after_the_other(lock_alias):
+    assert [going_through(aenters(lock_alias)) for _ in range(3)] == [True] * 3
+
+
+def test_several_loops_in_several_threads(lock_alias):
+    inside: list[int] = []
+
+    async def one(number: int) -> None:
+        async with lock(NAME, alias=lock_alias, wait=30):
+            inside.append(number)
+            await asyncio.sleep(0)
+            assert inside == [number]
+            inside.clear()
+
+    async def some(number: int) -> None:
+        await asyncio.gather(*(one(number * 10 + place) for place in range(5)))
+
+    failures: list[BaseException] = []
+
+    def run(number: int) -> None:
+        try:
+            going_through(some(number))
+        except BaseException as error:  # noqa: BLE001 - told below
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+# Cancellation
+
+
+@pytest.fixture
+def tidy(real_redis: str) -> Iterator[Any]:
+    """A server on which nothing but the fences is left."""
+    server = client_of(real_redis)
+    yield server
+    left = [key for key in server.keys("*redislock*") if not key.endswith(b":fence") and b":released:" not in key]
+    assert left == []
+
+
+def test_who_is_cancelled_while_waiting_leaves_the_line(tidy):
+    async def work() -> int:
+        async with lock(NAME, alias="real"):
+            waiter = asyncio.create_task(lock(NAME, alias="real").aacquire())
+            while not (await lock(NAME, alias="real").ainfo()).waiters:  # type: ignore[union-attr]
+                await asyncio.sleep(0.01)
+            waiter.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiter
+            return (await lock(NAME, alias="real").ainfo()).waiters  # type: ignore[union-attr]
+
+    assert going_through(work()) == 0
+
+
+def test_a_time_limit_around_it_behaves(tidy):
+    async def work() -> None:
+        async with asyncio.timeout(0.05):
+            async with lock(NAME, alias="real", wait=None):
+                raise AssertionError("it is held by another")
+
+    with held_by_another(NAME, "real"), pytest.raises(TimeoutError):
+        going_through(work())
+
+
+def test_the_release_is_carried_out_although_the_task_is_cancelled(tidy):
+    async def work() -> None:
+        entered = asyncio.Event()
+
+        async def hold() -> None:
+            async with lock(NAME, alias="real"):
+                entered.set()
+                await asyncio.sleep(60)
+
+        task = asyncio.create_task(hold())
+        await entered.wait()
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await lock(NAME, alias="real").ainfo() is None
+
+    going_through(work())
