@@ -166,7 +166,7 @@ class TestThreads:
 class TestAsyncio:
     def test_an_event_loop_is_not_blocked(self):
         async def main() -> None:
-            with pytest.raises(SynchronousOnlyOperation, match="sync_to_async"):
+            with pytest.raises(SynchronousOnlyOperation, match="async with"):
                 lock("a").acquire()
 
         asyncio.run(main())

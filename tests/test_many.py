@@ -59,9 +59,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     sent: list[str] = []
     send = RedisStore._sending
 
-    def note(store: RedisStore, call: Any, meanwhile: Any = None) -> Any:
+    def note(store: RedisStore, call: Any, **how: Any) -> Any:
         sent.append(call.script.source.rpartition("\n-- KEYS")[0].rpartition("\n-- ")[0])
-        return send(store, call, meanwhile)
+        return send(store, call, **how)
 
     monkeypatch.setattr(RedisStore, "_sending", note)
     return sent
@@ -359,7 +359,7 @@ class TestNames:
         def fail(*args: Any) -> None:
             raise ConnectionError("away")
 
-        monkeypatch.setattr("django_redislock.stores.redis.evaluate", fail)
+        monkeypatch.setattr("django_redislock.stores.redis.RedisStore._evaluate", staticmethod(fail))
         with pytest.raises(StoreUnavailable, match="about a and 2 more"), lock_many(NAMES, nowait=True):
             forbidden()
 
