@@ -26,7 +26,6 @@ from .manylock import arelease_all, release_all
 from .seconds import read_wait
 from .steps import Steps, arun, run, shielded
 from .stores.base import Answer, Held
-from .stores.twins import twin_of
 from .terms import UNSET, MaybeSeconds, Terms, Unset
 
 Wait = float | Literal[Unset.UNSET] | None
@@ -120,7 +119,7 @@ class Guard(Keeper):
     async def ainfo(self) -> LockInfo | None:
         """As `info()`, on an event loop."""
         lock = locks[self._terms.alias].lock(self._name(), model=self._model)
-        held = await twin_of(lock.store).inspect(lock.key)
+        held = await lock.store.twin.inspect(lock.key)
         return None if held is None else info_of(lock.key, held)
 
     def _enter(self, name: str, *, wait: Wait = UNSET, meanwhile: Callable[[], object] | None = None) -> Entry:

@@ -22,6 +22,7 @@ from .keys import Key
 from .stores.cluster import ClusterStore
 from .stores.clusterinquiry import ClusterInquiry
 from .stores.inquiry import Inquiry
+from .stores.loopstore import LoopStore
 from .stores.redis import RedisStore
 
 if TYPE_CHECKING:
@@ -73,7 +74,9 @@ def store_of(options: Options, connect: Callable[[], Any], *, prefix: str) -> Re
     """The store on the client that `connect` gives: of one server, or of a cluster."""
     if is_cluster(options.cache):
         return ClusterStore(connect, scope=options.cache, prefix=prefix, replicas=options.min_replicas)
-    return RedisStore(connect, scope=options.cache, prefix=prefix, replicas=options.min_replicas)
+    if options.min_replicas:
+        return RedisStore(connect, scope=options.cache, prefix=prefix, replicas=options.min_replicas)
+    return RedisStore(connect, scope=options.cache, prefix=prefix, twin=LoopStore)
 
 
 def inquiry_of(store: RedisStore | ClusterStore, connect: Callable[[], Any], *, prefix: str) -> Inquiry:

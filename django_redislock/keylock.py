@@ -14,7 +14,6 @@ from .keys import Key
 from .lease import Lease
 from .steps import Steps, arun, run
 from .stores.base import Answer, Edge, Held, Store
-from .stores.twins import twin_of
 from .waiting import Obtained, Outcome, Request, obtaining
 
 logger = logging.getLogger("django_redislock")
@@ -47,7 +46,7 @@ class KeyLock:
 
     async def aacquire(self, *, flow: str, ttl: float, wait: float | None) -> Lease:
         """As `acquire()`. Cancelled, it gives back what it may have got."""
-        return await arun(self._acquiring(twin_of(self.store), self._request(flow, ttl), wait))
+        return await arun(self._acquiring(self.store.twin, self._request(flow, ttl), wait))
 
     def release(self, lease: Lease) -> Answer:
         """Give the key back; the answer tells whether it was still held.
@@ -72,7 +71,7 @@ class KeyLock:
 
     async def aextend(self, lease: Lease, ttl: float) -> None:
         """As `extend()`."""
-        await arun(self._extending(twin_of(self.store), lease, ttl))
+        await arun(self._extending(self.store.twin, lease, ttl))
 
     def ensure_ours(self, lease: Lease) -> None:
         """Raise `LockNotHeld` in a child of `fork`, which has a copy of its parent's lease."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from . import clock
@@ -15,7 +16,6 @@ from .keys import Key
 from .lease import Lease
 from .steps import Steps, arun, run
 from .stores.base import Answer, Blocked, Edge, Store, TakenMany, Way
-from .stores.twins import twin_of
 from .waiting import FIRST_PAUSE, bounded, next_pause
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def acquire_all(locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float 
 
 async def aacquire_all(locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float | None) -> Taken:
     """As `acquire_all()`, on an event loop."""
-    return await arun(acquiring_all(twin_of(locks[0].store.whole), locks, flow=flow, ttl=ttl, wait=wait))
+    return await arun(acquiring_all(locks[0].store.whole.twin, locks, flow=flow, ttl=ttl, wait=wait))
 
 
 def acquiring_all(store: Any, locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float | None) -> Steps[Taken]:
@@ -113,7 +113,7 @@ def acquire_free(locks: Sequence[KeyLock], *, flow: str, ttl: float, limit: int)
 
 async def aacquire_free(locks: Sequence[KeyLock], *, flow: str, ttl: float, limit: int) -> Taken:
     """As `acquire_free()`, on an event loop."""
-    return await arun(acquiring_free(twin_of(locks[0].store.whole), locks, flow=flow, ttl=ttl, limit=limit))
+    return await arun(acquiring_free(locks[0].store.whole.twin, locks, flow=flow, ttl=ttl, limit=limit))
 
 
 def acquiring_free(store: Any, locks: Sequence[KeyLock], *, flow: str, ttl: float, limit: int) -> Steps[Taken]:
@@ -183,7 +183,7 @@ def release_all(held: Sequence[tuple[KeyLock, Lease]]) -> list[Answer]:
 
 async def arelease_all(held: Sequence[tuple[KeyLock, Lease]]) -> list[Answer]:
     """As `release_all()`, on an event loop."""
-    return await arun(releasing_all(held, twin_of))
+    return await arun(releasing_all(held, attrgetter("twin")))
 
 
 def itself(store: Store) -> Store:

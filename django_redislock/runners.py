@@ -96,7 +96,7 @@ def awaits_call(task: asyncio.Task[Any], mark: Any) -> bool:
 
 
 def runs_call(task: asyncio.Task[Any], mark: Any) -> bool:
-    """Whether the task is running, and in the call with this mark: the thread may begin before the task waits for it."""
+    """Whether the task is running, in the call with this mark: a thread may begin before the task waits for it."""
     root = getattr(task.get_coro(), "cr_frame", None)
     for innermost in sys._current_frames().values():
         frames = list(outwards(innermost))

@@ -147,7 +147,7 @@ def test_the_wait_ends(lock_alias):
         async with lock(NAME, alias=lock_alias, wait=0.05):
             raise AssertionError("it is held by another")
 
-    with held_by_another(NAME, lock_alias), pytest.raises(WaitTimeout, match="waited 0.05 s"):
+    with held_by_another(NAME, lock_alias), pytest.raises(WaitTimeout, match=r"waited 0\.05 s"):
         going_through(work())
 
 
@@ -415,7 +415,7 @@ def test_a_plain_thread_with_a_copy_of_the_context_is_another(lock_alias):
 def test_the_sync_code_of_a_child_task_is_another(lock_alias):
     async def work() -> list[bool]:
         async with lock(NAME, alias=lock_alias):
-            return await asyncio.gather(*(sync_to_async(enters)(lock_alias) for _ in range(2)))
+            return list(await asyncio.gather(*(sync_to_async(enters)(lock_alias) for _ in range(2))))
 
     assert going_through(work()) == [False, False]
 
@@ -423,7 +423,7 @@ def test_the_sync_code_of_a_child_task_is_another(lock_alias):
 def test_the_child_tasks_of_async_code_that_a_thread_awaits_are_others(lock_alias):
     @async_to_sync
     async def work() -> list[bool]:
-        return await asyncio.gather(aenters(lock_alias), aenters(lock_alias))
+        return list(await asyncio.gather(aenters(lock_alias), aenters(lock_alias)))
 
     with lock(NAME, alias=lock_alias):
         assert work() == [False, False]
@@ -481,7 +481,8 @@ def tidy(real_redis: str) -> Iterator[Any]:
     """A server on which nothing but the fences is left."""
     server = client_of(real_redis)
     yield server
-    left = [key for key in server.keys("*redislock*") if not key.endswith(b":fence") and b":released:" not in key]
+    names = [key.decode() for key in server.keys("*redislock*")]
+    left = [name for name in names if not name.endswith(":fence") and ":released:" not in name]
     assert left == []
 
 

@@ -19,6 +19,7 @@ from django_redislock.handler import locks
 from django_redislock.keys import bucket_of
 from django_redislock.lease import Lease, LeaseState
 from django_redislock.many import NamedLocks
+from django_redislock.steps import Steps, run
 from django_redislock.stores import many
 from django_redislock.stores.base import Answer, Renewal
 from django_redislock.stores.debts import Debts, NotNow
@@ -288,6 +289,15 @@ class TestRelease:
         until(lambda: is_free() or faults == [Fault.HANG])
 
 
+def at_once(function: Callable[[Any], object]) -> Callable[[Any], Steps[None]]:
+    """The function, as one whose answer is there at once."""
+
+    def steps(call: Any) -> Steps[None]:
+        yield function(call)
+
+    return steps
+
+
 class TestDebts:
     """What could not be given back is given back before the next question to the server, whatever that is."""
 
@@ -358,7 +368,7 @@ class TestDebts:
         debts.add("its")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(os, "getpid", lambda: -1)
-            debts.pay(sent.append)
+            run(debts.paying(at_once(sent.append)))
         assert (sent, len(debts)) == ([], 0)
 
     def test_what_fails_stays_owed(self):
@@ -367,8 +377,8 @@ class TestDebts:
         for number in range(3):
             debts.add(number)
         with pytest.raises(ZeroDivisionError):
-            debts.pay(lambda number: sent.append(number // (number - 1)))
-        debts.pay(sent.append)
+            run(debts.paying(at_once(lambda number: sent.append(number // (number - 1)))))
+        run(debts.paying(at_once(sent.append)))
         assert sent == [0, 1, 2]
 
     def test_one_that_is_refused_keeps_no_other_from_being_paid(self):
@@ -383,7 +393,7 @@ class TestDebts:
         for call in ("refused", "other"):
             debts.add(call)
         for _ in range(2):
-            debts.pay(send)
+            run(debts.paying(at_once(send)))
         assert (sent, len(debts)) == (["refused", "other", "refused"], 1)
 
     @pytest.mark.parametrize(("after", "sent"), [(3_599, ["its"]), (3_600, [])])
@@ -393,7 +403,7 @@ class TestDebts:
         debts.add("its")
         monkeypatch.setattr(clock, "now", lambda: 5_000.0 + after)
         paid: list[str] = []
-        debts.pay(paid.append)
+        run(debts.paying(at_once(paid.append)))
         assert (paid, len(debts)) == (sent, 0)
 
     def test_there_are_not_too_many(self):

@@ -153,7 +153,7 @@ MAY_USE = {
 THIRD_PARTIES = {
     "values": set[str](),
     "stores": {"redis"},
-    "semantics": set[str](),
+    "semantics": {"asgiref"},
     "facade": {"asgiref", "django", "django_redis", "redis"},
     "edge": {"asgiref", "celery", "django", "django_redis", "rest_framework"},
 }

@@ -197,7 +197,9 @@ class TestRedisAway:
     @pytest.fixture
     def away(self, monkeypatch: pytest.MonkeyPatch) -> Any:
         """Takes the server away."""
-        return lambda: monkeypatch.setattr("django_redislock.stores.redis.RedisStore._evaluate", staticmethod(no_connection))
+        return lambda: monkeypatch.setattr(
+            "django_redislock.stores.redis.RedisStore._evaluate", staticmethod(no_connection)
+        )
 
     def test_acquiring_never_reads_as_busy(self, away):
         away()
@@ -235,7 +237,7 @@ class TestInterrupts:
 
     def test_that_it_could_not_be_given_back_is_logged(self, monkeypatch, caplog):
         def interrupted(self: KeyLock, *args: Any, **kwargs: Any) -> None:
-            monkeypatch.setattr("django_redislock.stores.redis.RedisStore._evaluate", staticmethod(no_connection))
+            monkeypatch.setattr(RedisStore, "_evaluate", staticmethod(no_connection))
             raise KeyboardInterrupt
 
         monkeypatch.setattr("django_redislock.stores.redis.RedisStore.acquire", interrupted)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -146,6 +146,10 @@ class Store(Protocol):
     @property
     def whole(self) -> Store:
         """Whom to ask of several keys: itself, unless it is a part of something."""
+
+    @property
+    def twin(self) -> Any:
+        """Whom tasks ask on the loop that is running: it has these verbs, and what they give is to be awaited."""
 
     def part(self, key: Key) -> Store:
         """Whom to ask of this key alone, for as long as one likes: itself, unless it is made of parts."""

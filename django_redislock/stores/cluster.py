@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import clock
 from ..exceptions import StoreUnavailable
@@ -12,6 +12,7 @@ from ..keys import bucket_of
 from .base import Blocked, Edge, TakenMany, Way
 from .clusternodes import Nodes
 from .slot import SlotStore
+from .twins import InThreads, twin_of
 from .verbs import names_of
 
 if TYPE_CHECKING:
@@ -44,6 +45,11 @@ class ClusterStore:
         self._replicas = replicas
         self._parts: dict[int, SlotStore] = {}
         self._ears: dict[str, SeveralEar] = {}
+
+    @property
+    def twin(self) -> Any:
+        """As `Store.twin`."""
+        return twin_of(self, InThreads)
 
     @cached_property
     def whole(self) -> ClusterStore:

@@ -17,6 +17,7 @@ from .many import ManyVerbs
 from .replicas import ConfirmingEar, Replicas
 from .subscription import PoolSubscription
 from .tries import Tries, Twice
+from .twins import InThreads, twin_of
 from .verbs import Call, Question, Verbs, root_of
 from .wakeups import Subscription, Wakeups
 
@@ -38,16 +39,24 @@ class RedisStore:
     _evaluate: ClassVar[Any] = staticmethod(evaluate)
 
     def __init__(
-        self, connect: Callable[[], Any], *, scope: str, prefix: str, root: str | None = None, replicas: int = 0
+        self,
+        connect: Callable[[], Any],
+        *,
+        scope: str,
+        prefix: str,
+        root: str | None = None,
+        replicas: int = 0,
+        twin: Callable[[Any], Any] = InThreads,
     ) -> None:
         """`root`: what the names of all flows and channels begin with, where it is not that of all names.
 
-        `replicas`: so many have to know of a lock before it counts.
+        `replicas`: so many have to know of a lock before it counts. `twin`: makes whom tasks ask.
         """
         self.scope = scope
         self.prefix = prefix
         root = self.root = root or root_of(prefix)
         self._connect = connect
+        self._make_twin = twin
         self._connections: Connections | None = None
         self._debts = Debts()
         self._secrets: list[str] = []
@@ -57,9 +66,9 @@ class RedisStore:
         self._replicas = Replicas(replicas) if replicas else None
 
     @property
-    def counts_replicas(self) -> bool:
-        """Whether replicas have to know of a lock before it counts."""
-        return self._replicas is not None
+    def twin(self) -> Any:
+        """As `Store.twin`."""
+        return twin_of(self, self._make_twin)
 
     @property
     def whole(self) -> Store:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
-
-from .loopstore import LoopStore
-from .redis import RedisStore
 
 if TYPE_CHECKING:
     from .base import Store
@@ -29,6 +26,9 @@ class InThreads:
 
     def __getattr__(self, verb: str) -> Any:
         return partial(asyncio.to_thread, getattr(self._store, verb))
+
+    async def aclose(self) -> None:
+        """There is nothing that belongs to the loop."""
 
     async def ear(self, token: str, *, within: float | None = None) -> Any:
         """As `Store.ear()`."""
@@ -69,25 +69,23 @@ class Twins:
             yield
         finally:
             for twin in self._made.values():
-                if isinstance(twin, LoopStore):
-                    await twin.aclose()
+                await twin.aclose()
 
-    def of(self, store: Store) -> Any:
+    def of(self, store: Store, make: Callable[[Any], Any]) -> Any:
         """The twin of the store."""
         twin = self._made.get(store)
         if twin is None:
-            is_plain = type(store) is RedisStore and not store.counts_replicas
-            twin = self._made[store] = LoopStore(store) if is_plain else InThreads(store)  # type: ignore[arg-type]
+            twin = self._made[store] = make(store)
         return twin
 
 
 _twins: WeakKeyDictionary[asyncio.AbstractEventLoop, Twins] = WeakKeyDictionary()
 
 
-def twin_of(store: Store) -> Any:
-    """The store's twin on the running loop: it has the verbs of `Store`, and what they give is to be awaited."""
+def twin_of(store: Store, make: Callable[[Any], Any]) -> Any:
+    """The store's twin on the running loop, made once."""
     loop = asyncio.get_running_loop()
     twins = _twins.get(loop)
     if twins is None:
         twins = _twins[loop] = Twins()
-    return twins.of(store)
+    return twins.of(store, make)
