@@ -162,7 +162,7 @@ def test_threads_and_tasks_wait_for_each_other(lock_alias):
         async with lock(NAME, alias=lock_alias):
             worker = threading.Thread(target=thread)
             worker.start()
-            while not (await lock(NAME, alias=lock_alias).ainfo()).waiters:  # type: ignore[union-attr]
+            while not (await lock(NAME, alias=lock_alias).ainfo()).waiters:
                 await asyncio.sleep(0.01)
             order.append("task")
         await asyncio.to_thread(worker.join)
@@ -490,12 +490,12 @@ def test_who_is_cancelled_while_waiting_leaves_the_line(tidy):
     async def work() -> int:
         async with lock(NAME, alias="real"):
             waiter = asyncio.create_task(lock(NAME, alias="real").aacquire())
-            while not (await lock(NAME, alias="real").ainfo()).waiters:  # type: ignore[union-attr]
+            while not (await lock(NAME, alias="real").ainfo()).waiters:
                 await asyncio.sleep(0.01)
             waiter.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiter
-            return (await lock(NAME, alias="real").ainfo()).waiters  # type: ignore[union-attr]
+            return (await lock(NAME, alias="real").ainfo()).waiters
 
     assert going_through(work()) == 0
 
