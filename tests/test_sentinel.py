@@ -176,6 +176,8 @@ class TestMinReplicas:
         former = sentinels.primary
         former.pause()
         until(lambda: sentinels.primary is not former and sentinels.primary.is_primary)
+        (follower,) = {*sentinels.servers} - {former, sentinels.primary}
+        until(lambda: follower.client.role()[2:4] == [sentinels.primary.port, "connected"])
         for sentinel in sentinels.sentinels:
             sentinel.pause()  # so nobody tells it
         former.resume()
