@@ -6,9 +6,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import pytest
+from django.core.cache import caches
 from redis.exceptions import ResponseError
 
 from django_redislock import (
@@ -22,6 +24,7 @@ from django_redislock import (
     overview,
     signals,
 )
+from django_redislock.conf import InvalidLockSettings
 from django_redislock.exceptions import LossReason
 from django_redislock.handler import locks
 from django_redislock.keys import Key, bucket_of
@@ -31,6 +34,7 @@ from django_redislock.stores.verbs import names_of
 from tests.flows import attempt, elsewhere, is_free, until, waiters_of
 from tests.ledger import COINS, PURSES, Ledger
 from tests.servers.sets import ClusterSet, Member
+from tests.settings import cluster_cache
 
 pytestmark = pytest.mark.usefixtures("cluster")
 OURS, THEIRS = "0" * 32, "1" * 32
@@ -392,6 +396,65 @@ class TestMinReplicas:
         with pytest.raises(StoreUnavailable, match=r"^0 of 1 replicas"), lock_many(apart, ttl=3):
             pytest.fail("The body ran.")
         until(lambda: overview.held("bold") == [])
+
+
+class TestNodesThatAreAway:
+    @pytest.fixture
+    def partial_coverage(self, cluster: ClusterSet) -> Iterator[None]:
+        """Nodes go on although others are away."""
+        for server in cluster.servers:
+            server.client.config_set("cluster-require-full-coverage", "no")
+        yield
+        for server in cluster.servers:
+            server.resume()
+            server.client.config_set("cluster-require-full-coverage", "yes")
+
+    def test_a_node_that_hangs_keeps_the_leases_of_the_others_from_nothing(
+        self, cluster, partial_coverage, apart, settings
+    ):
+        """Its replica does not take over, since that stands still as well."""
+        settings.CACHES = {**settings.CACHES, "cluster": cluster_cache(cluster.url, socket_timeout=0.5)}
+        owner = cluster.owner(bucket(apart[0]))
+        hanging = [next(names_on(cluster, owner)), apart[0], *islice(names_on(cluster, owner), 1, 3)]
+        names = [*dict.fromkeys(hanging), *apart[1:]]
+        told: list[str] = []
+        note = lambda lease, **named: told.append(lease.key.name)
+        signals.lock_lost.connect(note)
+        with pytest.raises(LeaseLost), lock_many(names, ttl=6) as leases:
+            for server in (owner, cluster.replica_of(owner)):
+                server.pause()
+            until(lambda: {*hanging} <= {*told})
+            until(lambda: all(lease.remaining > 4.5 for lease in leases[-2:]))
+            assert {*told} == {*hanging}
+        signals.lock_lost.disconnect(note)
+
+    def test_no_node_at_all_is_a_fault(self, settings):
+        settings.CACHES = {**settings.CACHES, "cluster": cluster_cache("redis://127.0.0.1:1")}
+        with pytest.raises(StoreUnavailable, match="no node of the cluster answers"), lock("a"):
+            pytest.fail("The body ran.")
+        with pytest.raises(StoreUnavailable, match="no node of the cluster answers"):
+            overview.held()
+
+    def test_another_node_is_asked_where_the_first_is_away(self, cluster, settings):
+        place = cluster_cache("redis://127.0.0.1:1")
+        place["OPTIONS"]["STARTUP_NODES"] = [f"127.0.0.1:{server.port}" for server in cluster.servers[:2]]
+        settings.CACHES = {**settings.CACHES, "cluster": place}
+        with lock("a"):
+            assert overview.held()[0].name == "a"
+
+    def test_a_cache_that_closes_its_connections_takes_none_of_ours(self):
+        with lock("a") as lease:
+            caches["cluster"].set("key", "value")
+            django_redis: Any = caches["cluster"]
+            django_redis.client.do_close_clients()
+            assert caches["cluster"].get("key") == "value"
+            lease.extend(30)
+
+    def test_a_factory_that_cannot_be_imported_is_told(self, settings):
+        options = {"OPTIONS": {"CONNECTION_FACTORY": "no.such.Factory"}}
+        settings.CACHES = {**settings.CACHES, "cluster": settings.CACHES["cluster"] | options}
+        with pytest.raises(InvalidLockSettings, match=r"CONNECTION_FACTORY of the cache 'cluster': .*no"):
+            lock("a").info()
 
 
 @pytest.mark.long

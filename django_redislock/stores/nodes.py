@@ -76,6 +76,11 @@ class Nodes:
         self._hung: dict[Address, float] = {}
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """With what connections are made, once a client could be made. Some of it is secret."""
+        return {} if self._client is None else dict(self._client.nodes_manager.connection_kwargs)
+
+    @property
     def client(self) -> Any:
         """redis-py's client."""
         if self._client is None:
