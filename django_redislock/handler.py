@@ -87,10 +87,17 @@ def inquiry_of(store: RedisStore | ClusterStore, connect: Callable[[], Any], *, 
 
 
 def is_cluster(cache: str) -> bool:
-    """Whether the cache is on a Redis Cluster: its `CONNECTION_FACTORY` says so."""
+    """Whether the cache is on a Redis Cluster: its `CONNECTION_FACTORY` says so.
+
+    Raises `InvalidLockSettings` for a factory that cannot be imported.
+    """
     default = getattr(settings, "DJANGO_REDIS_CONNECTION_FACTORY", None)
-    factory = caches.settings[cache].get("OPTIONS", {}).get("CONNECTION_FACTORY") or default
-    return factory is not None and issubclass(import_string(factory), ClusterConnectionFactory)
+    path = caches.settings[cache].get("OPTIONS", {}).get("CONNECTION_FACTORY") or default
+    try:
+        factory = path and import_string(path)
+    except ImportError as error:
+        raise InvalidLockSettings(f"REDISLOCK: CONNECTION_FACTORY of the cache {cache!r}: {error}") from error
+    return isinstance(factory, type) and issubclass(factory, ClusterConnectionFactory)
 
 
 def lock_in(store: Store, name: str) -> KeyLock:

@@ -6,9 +6,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import pytest
+from django.core.cache import caches
+from redis.exceptions import ResponseError
 
 from django_redislock import (
     Deadlock,
@@ -21,6 +24,7 @@ from django_redislock import (
     overview,
     signals,
 )
+from django_redislock.conf import InvalidLockSettings
 from django_redislock.exceptions import LossReason
 from django_redislock.handler import locks
 from django_redislock.keys import Key, bucket_of
@@ -30,6 +34,7 @@ from django_redislock.stores.verbs import names_of
 from tests.flows import attempt, elsewhere, is_free, until, waiters_of
 from tests.ledger import COINS, PURSES, Ledger
 from tests.servers.sets import ClusterSet, Member
+from tests.settings import cluster_cache
 
 pytestmark = pytest.mark.usefixtures("cluster")
 OURS, THEIRS = "0" * 32, "1" * 32
@@ -60,6 +65,13 @@ def store(cluster: ClusterSet) -> ClusterStore:
     store = locks["default"].store
     assert isinstance(store, ClusterStore)
     return store
+
+
+def channels_of(server: Member) -> list[str]:
+    """The channels that somebody listens on at a node: those of its slots, where it knows such."""
+    with suppress(ResponseError):
+        return list(server.client.execute_command("PUBSUB", "SHARDCHANNELS", "*:wake:*"))
+    return list(server.client.execute_command("PUBSUB", "CHANNELS", "*:wake:*"))
 
 
 def move(cluster: ClusterSet, name: str, **how: Any) -> None:
@@ -95,9 +107,18 @@ class TestOneLock:
             waiting = threading.Thread(target=attempt, args=("a",), kwargs={"wait": 20})
             waiting.start()
             until(lambda: waiters_of("a") == 1)
-            channels = cluster.owner(bucket("a")).client.execute_command("PUBSUB", "SHARDCHANNELS")
+            channels = channels_of(cluster.owner(bucket("a")))
         waiting.join()
         assert any(channel.startswith(f"{bucket('a')}:wake:") for channel in channels)
+
+    def test_a_grant_is_only_a_reason_to_ask(self, store):
+        with lock("a", ttl=60):
+            ear = store.part(Key("a")).ear(OURS)
+            store.acquire(Key("a"), token=OURS, ttl=60, holder='["h",1,"t",""]', channel=ear.channel)
+        assert ear.listen(20) is None
+        ear.close()
+        assert isinstance(store.acquire(Key("a"), token=OURS, ttl=60, holder='["h",1,"t",""]'), Taken)
+        store.release(Key("a"), token=OURS)
 
     @pytest.mark.parametrize(("are_neighbours", "refusal"), [(True, Deadlock), (False, WaitTimeout)])
     def test_a_cycle_is_refused_within_a_bucket_and_times_out_across(self, apart, are_neighbours, refusal):
@@ -244,7 +265,7 @@ class TestMovedSlots:
             waiting.start()
             until(lambda: waiters_of("a") == 1)
             move(cluster, "a")
-            until(lambda: cluster.owner(bucket("a")).client.execute_command("PUBSUB", "SHARDCHANNELS") != [])
+            until(lambda: channels_of(cluster.owner(bucket("a"))) != [])
         waiting.join()
         assert entered.is_set()
 
@@ -280,9 +301,7 @@ class TestMovedSlots:
 
 def fail_over(cluster: ClusterSet, name: str) -> None:
     """Ask the replica of the node that has a lock to take over."""
-    owner = cluster.owner(bucket(name))
-    cluster.replica_of(owner).client.execute_command("CLUSTER", "FAILOVER")
-    until(lambda: not owner.is_primary)
+    cluster.fail_over(cluster.owner(bucket(name)))
 
 
 def lose(cluster: ClusterSet, name: str) -> None:
@@ -337,12 +356,13 @@ class TestFailOver:
         assert entered.is_set()
 
     def test_the_locks_of_the_other_nodes_go_on(self, cluster, apart, happens):
-        with lock_many(apart, ttl=4) as leases:
+        with lock_many(apart, ttl=12) as leases:
             for name in apart:
                 replicate(cluster, name)
             happens(cluster, apart[0])
             until(partial(works, apart[0]))
-            until(lambda: all(lease.remaining > 2 for lease in leases[1:]))
+            until(lambda: min(lease.remaining for lease in leases) < 9)
+            until(lambda: min(lease.remaining for lease in leases) > 9)
             assert {lease.state for lease in leases} == {"held"}
 
 
@@ -376,6 +396,65 @@ class TestMinReplicas:
         with pytest.raises(StoreUnavailable, match=r"^0 of 1 replicas"), lock_many(apart, ttl=3):
             pytest.fail("The body ran.")
         until(lambda: overview.held("bold") == [])
+
+
+class TestNodesThatAreAway:
+    @pytest.fixture
+    def partial_coverage(self, cluster: ClusterSet) -> Iterator[None]:
+        """Nodes go on although others are away."""
+        for server in cluster.servers:
+            server.client.config_set("cluster-require-full-coverage", "no")
+        yield
+        for server in cluster.servers:
+            server.resume()
+            server.client.config_set("cluster-require-full-coverage", "yes")
+
+    def test_a_node_that_hangs_keeps_the_leases_of_the_others_from_nothing(
+        self, cluster, partial_coverage, apart, settings
+    ):
+        """Its replica does not take over, since that stands still as well."""
+        settings.CACHES = {**settings.CACHES, "cluster": cluster_cache(cluster.url, socket_timeout=0.5)}
+        owner = cluster.owner(bucket(apart[0]))
+        hanging = [next(names_on(cluster, owner)), apart[0], *islice(names_on(cluster, owner), 1, 3)]
+        names = [*dict.fromkeys(hanging), *apart[1:]]
+        told: list[str] = []
+        note = lambda lease, **named: told.append(lease.key.name)
+        signals.lock_lost.connect(note)
+        with pytest.raises(LeaseLost), lock_many(names, ttl=6) as leases:
+            for server in (owner, cluster.replica_of(owner)):
+                server.pause()
+            until(lambda: {*hanging} <= {*told})
+            until(lambda: all(lease.remaining > 4.5 for lease in leases[-2:]))
+            assert {*told} == {*hanging}
+        signals.lock_lost.disconnect(note)
+
+    def test_no_node_at_all_is_a_fault(self, settings):
+        settings.CACHES = {**settings.CACHES, "cluster": cluster_cache("redis://127.0.0.1:1")}
+        with pytest.raises(StoreUnavailable, match="no node of the cluster answers"), lock("a"):
+            pytest.fail("The body ran.")
+        with pytest.raises(StoreUnavailable, match="no node of the cluster answers"):
+            overview.held()
+
+    def test_another_node_is_asked_where_the_first_is_away(self, cluster, settings):
+        place = cluster_cache("redis://127.0.0.1:1")
+        place["OPTIONS"]["STARTUP_NODES"] = [f"127.0.0.1:{server.port}" for server in cluster.servers[:2]]
+        settings.CACHES = {**settings.CACHES, "cluster": place}
+        with lock("a"):
+            assert overview.held()[0].name == "a"
+
+    def test_a_cache_that_closes_its_connections_takes_none_of_ours(self):
+        with lock("a") as lease:
+            caches["cluster"].set("key", "value")
+            django_redis: Any = caches["cluster"]
+            django_redis.client.do_close_clients()
+            assert caches["cluster"].get("key") == "value"
+            lease.extend(30)
+
+    def test_a_factory_that_cannot_be_imported_is_told(self, settings):
+        options = {"OPTIONS": {"CONNECTION_FACTORY": "no.such.Factory"}}
+        settings.CACHES = {**settings.CACHES, "cluster": settings.CACHES["cluster"] | options}
+        with pytest.raises(InvalidLockSettings, match=r"CONNECTION_FACTORY of the cache 'cluster': .*no"):
+            lock("a").info()
 
 
 @pytest.mark.long

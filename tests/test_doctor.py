@@ -52,8 +52,10 @@ def can_be_asked_for_rights(server: Any) -> bool:
 class Chart(Patient):
     """A patient of whom we know what it would say."""
 
-    def __init__(self, info: dict[str, Any] | Refusal, **config: str) -> None:
+    def __init__(self, info: dict[str, Any] | Refusal, *, min_replicas: int = 0, **config: str) -> None:
         self.info = info
+        self.min_replicas = min_replicas
+        self.is_cluster = False
         self._config = config
 
     def config(self, name: str) -> str | None:
@@ -241,3 +243,29 @@ def test_a_script_that_fails_is_named(real_redis, settings):
         found = list(trial(patient))
     assert found[0].level is Level.ERROR
     assert found[0].text.startswith("acquire fails: ")
+
+
+def test_replicas_that_are_asked_for_are_no_fault_unless_they_are_missing():
+    info = {"role": "master", "connected_slaves": 1}
+    assert judge(findings.replication, Chart(info, min_replicas=1))[0] is Level.OK
+    assert judge(findings.replication, Chart(info, min_replicas=2)) == (
+        Level.ERROR,
+        "1 replicas, and MIN_REPLICAS asks for 2: no lock is granted.",
+    )
+
+
+def test_each_node_of_a_cluster_is_examined(cluster):
+    text, code = doctor()
+    assert code == 1
+    assert re.findall("ERROR.*", text) == []
+    for server in cluster.primaries:
+        assert f"server of 127.0.0.1:{server.port}: Redis" in text
+    assert text.count("Every script runs.") == 1
+
+
+def test_a_cluster_that_is_taken_for_one_server_is_told(cluster, settings):
+    settings.CACHES = {**settings.CACHES, "plain": cache(f"{cluster.url}/0")}
+    settings.REDISLOCK = {"default": {"CACHE": "plain"}}
+    text, code = doctor()
+    assert code == 2
+    assert re.search('is a cluster.\n.*"CONNECTION_FACTORY": "django_redislock.cluster.ClusterConnectionFactory"', text)

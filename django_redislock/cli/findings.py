@@ -53,6 +53,8 @@ class Patient:
     def __init__(self, alias: str, place: Locks, inquiry: Inquiry) -> None:
         self.alias = alias
         self.cache = place.options.cache
+        self.is_cluster = is_cluster(self.cache)
+        self.min_replicas = place.options.min_replicas
         self.store = place.store
         self.inquiry = inquiry
         self.info = self._sections()
@@ -84,7 +86,7 @@ def version(patient: Patient) -> Iterator[Finding]:
     parts = tuple(int(part) for part in re.findall(r"\d+", number)[:2])
     if parts < OLDEST:
         yield Finding(Level.ERROR, "server", f"{name} {number} is too old.", "Use Redis 6.2 or newer.")
-    elif info.get("redis_mode") == "cluster" and not is_cluster(patient.cache):
+    elif info.get("redis_mode") == "cluster" and not patient.is_cluster:
         remedy = 'Set OPTIONS of the cache: "CONNECTION_FACTORY": "django_redislock.cluster.ClusterConnectionFactory".'
         yield Finding(Level.ERROR, "server", f"{name} {number} is a cluster.", remedy)
     else:
@@ -152,12 +154,15 @@ def replication(patient: Patient) -> Iterator[Finding]:
     if role == "slave":
         remedy = "Name the primary in LOCATION, or use Sentinel."
         yield Finding(Level.ERROR, "replication", "This server is a replica: it takes no locks.", remedy)
-    elif replicas and patient.config("min-replicas-to-write") in {None, "0"}:
+    elif replicas < patient.min_replicas:
+        text = f"{replicas} replicas, and MIN_REPLICAS asks for {patient.min_replicas}: no lock is granted."
+        yield Finding(Level.ERROR, "replication", text, "Start the replicas, or lower MIN_REPLICAS.")
+    elif replicas and not patient.min_replicas and patient.config("min-replicas-to-write") in {None, "0"}:
         yield Finding(
             Level.WARNING,
             "replication",
             f"{replicas} replicas, and a lock is granted before any of them knows of it: a fail-over may drop it.",
-            "Set `min-replicas-to-write 1` and a short `min-replicas-max-lag`; use versions as well.",
+            "Set MIN_REPLICAS, or on the server `min-replicas-to-write 1` with a short lag; use versions as well.",
         )
     elif info:
         yield Finding(Level.OK, "replication", f"{replicas} replicas.")

@@ -40,7 +40,7 @@ class ClusterInquiry(Inquiry):
 
     def settings(self) -> dict[str, Any]:
         """As `Inquiry.settings()`."""
-        return dict(self._nodes.client.nodes_manager.connection_kwargs)
+        return self._nodes.settings
 
     def _of(self, node: Node) -> Inquiry:
         host, port = node.address

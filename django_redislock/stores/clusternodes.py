@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from redis import ConnectionPool, Redis
 
 Address = tuple[str, int]
+
+logger = logging.getLogger("django_redislock")
 
 PATIENCE = 5.0
 """Seconds for which a bucket that nobody has right now is asked for: as long as redis-py's default `socket_timeout`."""
@@ -73,6 +76,11 @@ class Nodes:
         self._hung: dict[Address, float] = {}
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """With what connections are made, once a client could be made. Some of it is secret."""
+        return {} if self._client is None else dict(self._client.nodes_manager.connection_kwargs)
+
+    @property
     def client(self) -> Any:
         """redis-py's client."""
         if self._client is None:
@@ -106,7 +114,8 @@ class Nodes:
         with self._guard:
             try:
                 self.client.nodes_manager.initialize()
-            except (RedisClusterException, ConnectionError, TimeoutError, OSError):
+            except (RedisClusterException, ConnectionError, TimeoutError, OSError) as error:
+                logger.debug("The nodes could not be asked anew: %s", type(error).__name__)
                 return  # the question that led here tells its own fault
             self._moved.clear()
 

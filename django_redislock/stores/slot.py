@@ -12,13 +12,14 @@ from ..exceptions import StoreUnavailable
 from .clusternodes import Nodes, Route
 from .discretion import hush, secrets_in
 from .redis import RedisStore
+from .replicas import ConfirmingEar
 from .verbs import text
 from .wakeups import Interrupted, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .base import Answer, Renewal, Store
+    from .base import Answer, Ear, Renewal, Store
     from .clusternodes import Node
 
 CONFIRMATION = 5.0
@@ -42,6 +43,18 @@ class SlotStore(RedisStore):
 
     def close(self) -> None:
         """There are no connections but those of the nodes."""
+
+    def ear(self, token: str, *, within: float | None = None) -> Ear:
+        """As `Store.ear()`, but a grant is only a reason to ask.
+
+        Nodes pass messages on to each other. One who still listens at a node that has lost the slot hears of a grant
+        that the script has given to the next one, since nobody listened where it looked:
+
+            new primary                               waiter, at the former primary
+            takes it from the queue, publishes: 0     hears its grant from its node
+            next waiter, or free                      must not go on
+        """
+        return ConfirmingEar(self._wakeups.ear(token, within=within))
 
     def renew_many(self, renewals: Sequence[Renewal], *, within: float) -> list[Answer]:
         """As `Store.renew_many()`. A node that did not answer a moment ago keeps the leases of others from nothing."""

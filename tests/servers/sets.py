@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import signal
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -17,6 +19,8 @@ from .redis import LOOPBACK, Redis
 
 NODE_TIMEOUT_MS = 1000
 """Milliseconds after which a node of the cluster counts as gone."""
+MANUAL_FAILOVER = 6.0
+"""Seconds after which a fail-over that was asked for and did not come about may be asked for again."""
 DOWN_AFTER_MS = 500
 """Milliseconds after which a Sentinel takes a server for gone."""
 
@@ -41,6 +45,12 @@ class Member(Redis):
         """Let it go on."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """Stop it, whatever state it is in: one that stands still would not hear of it."""
+        if self._process is not None:
+            self.resume()
+        super().stop()
 
     @cached_property
     def client(self) -> Any:
@@ -126,8 +136,10 @@ class SentinelSet:
         says = self.sentinels[0].client.execute_command("SENTINEL", "MASTER", "locks")
         state = says if isinstance(says, dict) else dict(zip(says[::2], says[1::2], strict=True))
         knows_all = int(state["num-other-sentinels"]) == 2 and int(state["num-slaves"]) == 2
+        if not knows_all or "failover" in str(state["flags"]):
+            return False
         up[0].client.set("settled", 1)
-        return knows_all and up[0].client.execute_command("WAIT", 2, 500) == 2
+        return bool(up[0].client.execute_command("WAIT", 2, 500) == 2)
 
     def primary_says(self, sentinel: Member) -> tuple[str, int]:
         """Whom a Sentinel takes for the primary."""
@@ -248,6 +260,23 @@ class ClusterSet:
     def name_of(self, server: Member) -> str:
         """By which the nodes know it."""
         return str(server.client.execute_command("CLUSTER", "MYID"))
+
+    def fail_over(self, primary: Member) -> None:
+        """Let its replica take over, which it may refuse for a while, and wait for that."""
+        replica = self.replica_of(primary)
+        asked_at = -math.inf
+
+        def has_taken_over() -> bool:
+            nonlocal asked_at
+            if replica.is_primary:
+                return not primary.is_primary
+            if time.monotonic() - asked_at > MANUAL_FAILOVER:
+                asked_at = time.monotonic()
+                with suppress(ResponseError):
+                    replica.client.execute_command("CLUSTER", "FAILOVER")
+            return False
+
+        self._until(has_taken_over)
 
     def move(self, key: str, target: Member, *, at_once: int = 100) -> None:
         """Move the slot of a key to another primary, as redis-cli does, so many keys at once."""
