@@ -232,8 +232,11 @@ class TestRetryInACoroutine:
             async_to_sync(late)()
 
 
-INCREMENTS, PROCESSES = 500, 8
-COUNT = f"""
+PROCESSES = 8
+INCREMENTS = {"postgres": 500}
+"""How often each counts. The others show that it is so on them, too."""
+FEW = 100
+COUNT = """
 from django_redislock import retry_on_conflict
 from tests.testapp.models import Page
 
@@ -243,10 +246,10 @@ def count(pk):
     page.words += 1
     page.save()
 
-using, pk = sys.stdin.readline().split()
+using, pk, times = sys.stdin.readline().split()
 print("ready", flush=True)
 sys.stdin.readline()
-for _ in range({INCREMENTS}):
+for _ in range(int(times)):
     count(int(pk))
 print("done", flush=True)
 """
@@ -255,13 +258,14 @@ print("done", flush=True)
 @pytest.mark.long
 @pytest.mark.timeout(180)
 def test_no_increment_is_lost_without_any_lock(page, using, real_redis):
+    increments = INCREMENTS.get(using, FEW)
     with ExitStack() as stack:
         people = [stack.enter_context(peer(COUNT)) for _ in range(PROCESSES)]
         for person in people:
-            person.tell(f"{using} {page.pk}")
+            person.tell(f"{using} {page.pk} {increments}")
         assert [person.hear() for person in people] == ["ready"] * PROCESSES
         for person in people:
             person.tell()
         assert [person.hear() for person in people] == ["done"] * PROCESSES
     counted: Any = again(page)
-    assert (counted.words, counted.version) == (PROCESSES * INCREMENTS, PROCESSES * INCREMENTS + 1)
+    assert (counted.words, counted.version) == (PROCESSES * increments, PROCESSES * increments + 1)
