@@ -8,6 +8,7 @@ from django.db import transaction
 
 from django_redislock import LockNotHeld, lock
 from django_redislock.expiry import leave_to_expire
+from django_redislock.holds import held_here
 from tests.flows import attempt, is_free
 
 
@@ -21,6 +22,7 @@ def test_nobody_gets_it_not_even_who_held_it():
     lease = guard.acquire()
     leave_to_expire(guard, after=60)
     assert lease.ended
+    assert lease not in [hold.lease for hold in held_here()]
     assert attempt("a") == "busy"
     with pytest.raises(LockNotHeld):
         guard.release()
