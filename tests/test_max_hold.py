@@ -176,7 +176,7 @@ from tests.testapp.models import Document
 done = late = 0
 sys.stdin.readline()
 while done < {times}:
-    pause = random.uniform(0, 2 * {limit})
+    pause = random.uniform(0, 2 * {limit}) if random.random() < {share} else 0
     try:
         with locked(Document.objects.using("{using}"), {pk}, wait=60, **{terms}) as row:
             row.copies += 1
@@ -194,16 +194,31 @@ LET_GO = {"max_hold": LIMIT}
 NOT_RENEWED = "keeping.watchdog.ring = lambda at: None"
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("db_alias", ["postgres", "mariadb"], indirect=True)
-@pytest.mark.parametrize(("first", "terms"), [(NOT_RENEWED, EXPIRING), ("", LET_GO)], ids=["expiring", "let go"])
-def test_no_increment_is_lost_and_every_late_one_is_told(document, db_alias, first, terms):
-    script = COUNT_UP.format(first=first, terms=terms, times=6, limit=LIMIT, using=db_alias, pk=document.pk)
+def count_up(document: Any, *, processes: int, **details: Any) -> tuple[int, int]:
+    """Let so many processes count; gives how often that was done and how often it was late."""
+    script = COUNT_UP.format(limit=LIMIT, using=document._state.db, pk=document.pk, **details)
     with ExitStack() as stack:
-        people = [stack.enter_context(peer(script)) for _ in range(4)]
+        people = [stack.enter_context(peer(script)) for _ in range(processes)]
         for person in people:
             person.tell()
         outcomes = [tuple(map(int, person.hear().split())) for person in people]
     document.refresh_from_db()
-    assert document.copies == sum(done for done, _ in outcomes) == 24
-    assert sum(late for _, late in outcomes) > 0
+    return sum(done for done, _ in outcomes), sum(late for _, late in outcomes)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("db_alias", ["postgres", "mariadb"], indirect=True)
+@pytest.mark.parametrize(("first", "terms"), [(NOT_RENEWED, EXPIRING), ("", LET_GO)], ids=["expiring", "let go"])
+def test_no_increment_is_lost_and_every_late_one_is_told(document, db_alias, first, terms):
+    done, late = count_up(document, processes=4, times=6, share=1, first=first, terms=terms)
+    assert document.copies == done == 24
+    assert late > 0
+
+
+@pytest.mark.long
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("db_alias", ["postgres"], indirect=True)
+def test_of_four_thousand_increments_none_is_lost_where_locks_expire(document, db_alias):
+    done, late = count_up(document, processes=8, times=500, share=0.02, first=NOT_RENEWED, terms=EXPIRING)
+    assert document.copies == done == 4_000
+    assert late > 0

@@ -76,6 +76,8 @@ class Protocol(RuleBasedStateMachine):
     """The rules are what can happen; each says what has to come of it."""
 
     alias: str
+    slack: float
+    """Seconds by which two looks at the same instant may differ."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -334,7 +336,7 @@ class Protocol(RuleBasedStateMachine):
             score = self.line.server.zscore(self.line.name("held", key), key.name)
             if row.owner:
                 held = self.store.inspect(key)
-                assert score / 1e3 == pytest.approx(held.asked + held.remaining, abs=0.003)
+                assert score / 1e3 == pytest.approx(held.asked + held.remaining, abs=self.slack)
             elif score is not None:
                 assert score / 1e3 <= self.servers_time
 
@@ -364,12 +366,14 @@ class Protocol(RuleBasedStateMachine):
 
 class OnRealServer(Protocol):
     alias = "real"
+    slack = 0.1  # between its two looks at the clock, the one of the expiry and `TIME`, it may have to wait for a CPU
 
 
 class InMemory(Protocol):
     """Its clock stands still but for the ticks."""
 
     alias = "fake"
+    slack = 0.003
 
     def __init__(self) -> None:
         self._patch = pytest.MonkeyPatch()
@@ -395,7 +399,7 @@ class InMemory(Protocol):
         super().teardown()
 
 
-RUN = settings(max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+RUN = settings(max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 TestInMemory = pytest.mark.long(pytest.mark.timeout(300)(InMemory.TestCase))  # making a failure short takes a while
 TestInMemory.settings = RUN

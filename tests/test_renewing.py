@@ -17,6 +17,7 @@ from django_redislock.holds import Flow, Hold, current_flow
 from django_redislock.keylock import KeyLock
 from django_redislock.keys import Key
 from django_redislock.lease import Lease, LeaseState
+from django_redislock.renewing import share_of
 from django_redislock.stores.base import Answer, Renewal
 from django_redislock.watchdog import Rounds
 from tests.flows import elsewhere
@@ -340,6 +341,28 @@ def test_it_says_nothing_of_a_lateness_that_does_no_harm(house, caplog, ttl, lat
     house.hold(ttl=ttl)
     house.look(late=late)
     assert caplog.text == ""
+
+
+def test_a_sixth_of_the_shortest_ttl_is_not_yet_too_late(house, caplog):
+    house.hold()
+    house.look(late=TTL / 6)
+    assert caplog.text == ""
+
+
+def test_no_time_is_given_where_the_leases_of_others_have_none_left(house, time):
+    other = house.hold("b", store=Shelf())
+    house.hold("a", ttl=600)
+    time.now = other.deadline + 1
+    assert share_of(house.holds[:1], now=time.now) == 0
+
+
+def test_what_the_owner_gave_back_while_the_answer_came_is_not_lost(house, time):
+    """Its hold still counts, but its lease has ended: the answer finds nothing to prolong, and nothing to tell."""
+    lease = house.hold()
+    house.shelf.meanwhile = lambda: lease.end(None)
+    time.now = THIRD
+    house.look()
+    assert lease.state is LeaseState.RELEASED
 
 
 def test_what_it_does_else_is_for_those_who_look_closely(house, time, caplog):
