@@ -17,8 +17,12 @@ from django_redis import get_redis_connection
 from .conf import InvalidLockSettings, Options, read_options
 from .keylock import KeyLock
 from .keys import Key
+from .majority import patience
 from .stores.inquiry import Inquiry
+from .stores.quorum import QuorumStore
+from .stores.quoruminquiry import QuorumInquiry
 from .stores.redis import RedisStore
+from .stores.redisnode import RedisNode, impatient
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -27,17 +31,53 @@ if TYPE_CHECKING:
 DEFAULT_ALIAS = "default"
 
 
+class Place:
+    """One server, which keeps the locks or has a vote in a quorum."""
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+        """The cache, in `CACHES`."""
+        self.prefix: str = cache_of(alias).key_prefix
+        self.where: tuple[str, str] = (str(caches.settings[alias]["LOCATION"]), self.prefix)
+        """Where its locks are kept. It may hold a password."""
+        self.client = partial(client_of, alias)
+
+    def inquiry(self) -> Inquiry:
+        """For questions to it."""
+        return Inquiry(self.client, scope=self.alias, prefix=self.prefix)
+
+    def store(self) -> RedisStore:
+        """The locks that it keeps."""
+        return RedisStore(self.client, scope=self.alias, prefix=self.prefix)
+
+    def node(self, options: Options) -> RedisNode:
+        """The locks that it has a vote for. It is not waited for as long as the cache would wait."""
+        self.client = partial(impatient_client_of, self.alias, seconds=patience(options.ttl))
+        return RedisNode(self.client, scope=self.alias, prefix=self.prefix, guard=options.guard)
+
+
 class Locks:
     """The locks of one alias."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        prefix = cache_of(options).key_prefix
-        client = partial(client_of, options)
-        store = self.store = RedisStore(client, scope=options.cache, prefix=prefix)
-        self.where = (str(caches.settings[options.cache]["LOCATION"]), prefix)
-        """Where its locks are kept; aliases that agree in it share them. It may hold a password."""
-        self.inquiry = Inquiry(client, scope=options.cache, prefix=prefix)
+        aliases = (options.cache,) if isinstance(options.cache, str) else options.cache
+        self.places = tuple(map(Place, aliases))
+        """The server, or those of a quorum."""
+        self.where = tuple(sorted(place.where for place in self.places))
+        """Aliases that agree in it share their locks. It may hold a password."""
+        if len(self.places) == 1:
+            (place,) = self.places
+            self.store: RedisStore | QuorumStore = place.store()
+            self.inquiry: Inquiry | QuorumInquiry = place.inquiry()
+            self.parts: tuple[tuple[RedisStore, Inquiry], ...] = ((self.store, self.inquiry),)
+        else:
+            nodes = [place.node(options) for place in self.places]
+            inquiries = [place.inquiry() for place in self.places]
+            self.store = QuorumStore(nodes, scope=",".join(aliases), guard=options.guard)
+            self.inquiry = QuorumInquiry(self.store, inquiries)
+            self.parts = tuple(zip(nodes, inquiries, strict=True))
+        store = self.store
         self._opened = (store, self.inquiry)
         self.kept: Callable[[str], KeyLock] = lru_cache(maxsize=1024)(lambda kept: KeyLock(store, Key(kept)))
         """The lock that is kept under this very name, whatever `KEY_FUNCTION` would make of it."""
@@ -61,37 +101,42 @@ class Locks:
         return self.kept(kept)
 
 
-def cache_of(options: Options) -> Any:
-    """The cache object behind the options.
+def cache_of(alias: str) -> Any:
+    """The cache object behind an alias.
 
     Raises `InvalidLockSettings` when `CACHES` has no such alias, or one that cannot be made.
     """
-    if options.cache not in caches:
-        raise InvalidLockSettings(f"REDISLOCK: CACHES has no alias {options.cache!r}.")
-    if not caches.settings[options.cache].get("LOCATION"):
-        raise InvalidLockSettings(f"REDISLOCK: the cache {options.cache!r} has no LOCATION: no server.")
+    if alias not in caches:
+        raise InvalidLockSettings(f"REDISLOCK: CACHES has no alias {alias!r}.")
+    if not caches.settings[alias].get("LOCATION"):
+        raise InvalidLockSettings(f"REDISLOCK: the cache {alias!r} has no LOCATION: no server.")
     try:
-        return caches[options.cache]
+        return caches[alias]
     except (InvalidCacheBackendError, ImportError) as error:
-        raise InvalidLockSettings(f"REDISLOCK: the cache {options.cache!r} cannot be made: {error}") from error
+        raise InvalidLockSettings(f"REDISLOCK: the cache {alias!r} cannot be made: {error}") from error
 
 
-def client_of(options: Options) -> Redis:
+def client_of(alias: str) -> Redis:
     """The redis-py client of the cache, to the server that takes writes.
 
     Raises `InvalidLockSettings` when the cache has none: another back end than django-redis, or a sharded client.
     """
     try:
-        client: Redis = get_redis_connection(options.cache, write=True)
+        client: Redis = get_redis_connection(alias, write=True)
     except NotImplementedError as error:
         raise InvalidLockSettings(
-            f"REDISLOCK: the cache {options.cache!r} gives no single Redis client. Name one of the back end "
+            f"REDISLOCK: the cache {alias!r} gives no single Redis client. Name one of the back end "
             f"django_redis.cache.RedisCache with its default, herd or sentinel client."
         ) from error
     except ValueError:  # its text quotes a part of the URL, which may be the password
-        message = f"REDISLOCK: the LOCATION of the cache {options.cache!r} is not a URL; quote what its password holds."
+        message = f"REDISLOCK: the LOCATION of the cache {alias!r} is not a URL; quote what its password holds."
         raise InvalidLockSettings(message) from None
     return client
+
+
+def impatient_client_of(alias: str, *, seconds: float) -> Redis:
+    """The same, for who asks several servers: one that does not answer must not keep the others waiting."""
+    return impatient(client_of(alias), seconds=seconds)
 
 
 class LockHandler(BaseConnectionHandler):  # type: ignore[type-arg]  # generic in the stubs only

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from django.core.management.base import CommandError
 
 from ..exceptions import RedisLockError, StoreUnavailable
-from ..handler import locks
+from ..handler import Locks, locks
 from ..overview import aliases_of
 from .console import Console
 from .findings import EXAMINATIONS, Finding, Level, Patient
+from .quorum import examine_quorum
 from .trial import trial
 
 
@@ -45,7 +47,21 @@ def run(console: Console, options: dict[str, Any]) -> None:
 def examine(alias: str) -> Iterator[Finding]:
     """All that is found about an alias; where the server cannot be asked, that is the last of it."""
     try:
-        patient = Patient(alias, locks[alias])
+        place = locks[alias]
+    except RedisLockError as error:
+        yield Finding(Level.ERROR, "settings", str(error), "`manage.py check --tag caches` tells more.")
+        return
+    for number, part in enumerate(place.places):
+        found = examine_server(alias, place, number)
+        yield from found if len(place.places) == 1 else (about_node(finding, part.alias) for finding in found)
+    if len(place.places) > 1:
+        yield from examine_quorum(place)
+
+
+def examine_server(alias: str, place: Locks, number: int) -> Iterator[Finding]:
+    """All that is found about one of its servers."""
+    try:
+        patient = Patient(alias, place, number)
         for look in (*EXAMINATIONS, trial):
             yield from look(patient)
     except StoreUnavailable as error:
@@ -53,6 +69,11 @@ def examine(alias: str) -> Iterator[Finding]:
         yield Finding(Level.ERROR, "connection", str(error), remedy)
     except RedisLockError as error:
         yield Finding(Level.ERROR, "settings", str(error), "`manage.py check --tag caches` tells more.")
+
+
+def about_node(finding: Finding, cache: str) -> Finding:
+    """The finding, with the name of the server."""
+    return replace(finding, about=f"{cache}, {finding.about}")
 
 
 def describe(finding: Finding) -> dict[str, str]:

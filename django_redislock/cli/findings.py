@@ -47,13 +47,12 @@ SLOW, SKEWED = 0.005, 1.0
 
 
 class Patient:
-    """The server of an alias."""
+    """The server of an alias, or one of those that it has."""
 
-    def __init__(self, alias: str, place: Locks) -> None:
+    def __init__(self, alias: str, place: Locks, number: int = 0) -> None:
         self.alias = alias
-        self.cache = place.options.cache
-        self.store = place.store
-        self.inquiry = place.inquiry
+        self.cache = place.places[number].alias
+        self.store, self.inquiry = place.parts[number]
         self.info = self._sections()
 
     def ask(self, *words: str) -> Any:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("django_redislock")
 
 FAULTS = (RedisError, OSError)  # when the server cannot be asked, or refuses
+BROKEN = (ConnectionError, OSError)
 T = TypeVar("T")
 Evaluate = Callable[[Any, Any, Any], Any]
 
@@ -173,8 +174,7 @@ class RedisStore:
         When no answer came, what settles it follows: the server may have carried it out, or may do so yet. It goes
         before the next question as well, for it may have got lost too.
         """
-        connections = self._connections or self._open()
-        connection = connections.take()
+        connection = (connections := self._connections or self._open()).take()
         send: Evaluate = ask or evaluate
         asked = False
         try:
@@ -183,7 +183,7 @@ class RedisStore:
                     self._prepare(connection)
                     asked = True
                     return send(connection, call, meanwhile)
-                except (ConnectionError, OSError):
+                except BROKEN:
                     if is_last:
                         raise
                     connection.disconnect()
@@ -191,7 +191,7 @@ class RedisStore:
             if call.settle is not None and (settling := call.settle(asked)):
                 self._debts.add(settling)
                 if asked:
-                    self._settle(connection, settling, is_broken=isinstance(error, ConnectionError | OSError))
+                    self._settle(connection, settling, is_broken=isinstance(error, BROKEN))
             # An answer that comes late must not be read as that to the next question; and what refuses to answer may
             # not be the master any more, so that the name has to be looked up again.
             connection.disconnect()

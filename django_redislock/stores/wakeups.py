@@ -28,6 +28,10 @@ MOMENT = 1.0
 """Seconds for which the first waiter waits for the subscription, before it goes on without: by asking again."""
 
 
+Heard = queue.SimpleQueue[Grant | None]
+"""What a waiter has heard and not taken notice of yet."""
+
+
 class Refused(Exception):
     """The server does not let this user subscribe."""
 
@@ -51,10 +55,10 @@ class WaitersEar:
 
     __slots__ = ("_heard", "_token", "_wakeups")
 
-    def __init__(self, wakeups: Wakeups, token: str) -> None:
+    def __init__(self, wakeups: Wakeups, token: str, heard: Heard | None = None) -> None:
         self._wakeups = wakeups
         self._token = token
-        self._heard: queue.SimpleQueue[Grant | None] = queue.SimpleQueue()
+        self._heard: Heard = queue.SimpleQueue() if heard is None else heard
 
     @property
     def channel(self) -> str:
@@ -99,12 +103,15 @@ class Wakeups:
         is_on = self._ready.is_set() and not self._refused and self._pid == os.getpid()
         return self._channel if is_on else ""
 
-    def ear(self, token: str, *, within: float | None = None) -> WaitersEar:
-        """As `Store.ear()`. The first one connects, and waits for that a moment."""
+    def ear(self, token: str, *, within: float | None = None, heard: Heard | None = None) -> WaitersEar:
+        """As `Store.ear()`. The first one connects, and waits for that a moment.
+
+        What is heard is put into `heard`, where that is given: for one who listens at several places.
+        """
         if self._pid != os.getpid():
             self._start_over()
         with self._guard:
-            ear = self._ears[token] = WaitersEar(self, token)
+            ear = self._ears[token] = WaitersEar(self, token, heard)
             if self._thread is None and not self._refused:
                 self._thread = threading.Thread(target=self._run, name="redislock-wakeups", daemon=True)
                 self._thread.start()

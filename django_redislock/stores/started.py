@@ -1,0 +1,149 @@
+"""A question to a Redis server that has been sent, and is answered later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from redis.exceptions import NoScriptError, ResponseError, TimeoutError
+
+from .. import clock
+from .ballots import read_info
+from .inquiry import first_of_its_script, spell
+from .redis import BROKEN, FAULTS
+from .verbs import Call
+
+if TYPE_CHECKING:
+    from ..exceptions import StoreUnavailable
+    from ..keys import Key
+
+T = TypeVar("T")
+Calls = Sequence[Call[T]]
+Make = Callable[[str], Calls[T]]
+"""Makes the calls for a run of the server, which has an id."""
+
+
+class Line(Protocol):
+    """The connections to a server. All of these raise what the client raises, but for `undo()`."""
+
+    def take(self) -> Any:
+        """A connection, which may not be connected yet."""
+
+    def give(self, connection: Any) -> None:
+        """It is free for the next question."""
+
+    def drop(self, connection: Any) -> None:
+        """Close it: there may be answers on it that nobody has read."""
+
+    def send(self, connection: Any, make: Make[T]) -> Calls[T]:
+        """Connect if need be, and send what is made for this run of the server."""
+
+    def undo(self, connection: Any, calls: Calls[None], *, is_broken: bool) -> None:
+        """Take back what was not answered."""
+
+    def unavailable(self, error: Exception, keys: Sequence[Key]) -> StoreUnavailable:
+        """The error that tells that the server could not be asked."""
+
+
+class Started(Generic[T]):
+    """An `Asked` on a connection of its own. It is sent when it is made; both halves raise `StoreUnavailable`."""
+
+    __slots__ = ("_calls", "_connection", "_keys", "_line", "_make", "_undo")
+
+    def __init__(
+        self, line: Line, make: Make[T], keys: Sequence[Key], undo: Callable[[], Calls[None]] | None = None
+    ) -> None:
+        self._line = line
+        self._make = make
+        self._keys = keys
+        self._undo = undo
+        self._connection = line.take()
+        try:
+            self._calls = self._send()
+        except FAULTS as error:
+            raise self._failed(error) from error
+        except BaseException as error:
+            self._give_up(error)
+            raise
+
+    def receive(self, until: float) -> list[T]:
+        """The answers, if they come before that instant; asked again where the connection broke before."""
+        try:
+            answers = self._read(until)
+        except FAULTS as error:
+            raise self._failed(error) from error
+        except BaseException as error:
+            self._give_up(error)
+            raise
+        self._line.give(self._connection)
+        return answers
+
+    def abandon(self) -> None:
+        """Nobody is interested any more."""
+        self._give_up(TimeoutError("nobody waits for the answer"))
+
+    def _send(self) -> Calls[T]:
+        try:
+            return self._line.send(self._connection, self._make)
+        except BROKEN:
+            self._line.drop(self._connection)
+            return self._line.send(self._connection, self._make)
+
+    def _read(self, until: float) -> list[T]:
+        try:
+            return self._replies(until)
+        except BROKEN:
+            self._line.drop(self._connection)
+            self._calls = self._line.send(self._connection, self._make)
+            return self._replies(until)
+
+    def _replies(self, until: float) -> list[T]:
+        try:
+            return read(self._connection, self._calls, until)
+        except NoScriptError:
+            commands = map(spell, self._calls, first_of_its_script(self._calls))
+            self._connection.send_packed_command(self._connection.pack_commands(list(commands)))
+            return read(self._connection, self._calls, until)
+
+    def _failed(self, error: Exception) -> StoreUnavailable:
+        """What to raise, after all has been done that can be done."""
+        self._give_up(error)
+        return self._line.unavailable(error, self._keys)
+
+    def _give_up(self, error: BaseException) -> None:
+        if self._undo is not None:
+            self._line.undo(self._connection, self._undo(), is_broken=isinstance(error, BROKEN))
+        self._line.drop(self._connection)
+        self._line.give(self._connection)
+
+
+def write(connection: Any, commands: Sequence[tuple[Any, ...]]) -> None:
+    """Send the commands together."""
+    if len(commands) == 1:
+        connection.send_command(*commands[0])
+    else:
+        connection.send_packed_command(connection.pack_commands(commands))
+
+
+def read(connection: Any, calls: Calls[T], until: float) -> list[T]:
+    """The answers to the calls. The first error is raised when all have been read, so that more can be asked."""
+    answers, error = [], None
+    for call in calls:
+        if not connection.can_read(timeout=max(0.0, until - clock.now())):
+            raise TimeoutError("no answer in time")
+        try:
+            answers.append(call.read(connection.read_response(disconnect_on_error=False)))
+        except ResponseError as refusal:
+            error = error or refusal
+    if error is not None:
+        raise error
+    return answers
+
+
+def ask_info(connection: Any, section: str) -> dict[str, str]:
+    """What the server says of itself; nothing where it does not tell this user."""
+    connection.send_command("INFO", section)
+    try:
+        return read_info(connection.read_response(disconnect_on_error=False))
+    except ResponseError:
+        return {}
