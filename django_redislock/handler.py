@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import lru_cache, partial
 from types import SimpleNamespace
@@ -114,6 +115,13 @@ def cache_of(alias: str) -> Any:
         return caches[alias]
     except (InvalidCacheBackendError, ImportError) as error:
         raise InvalidLockSettings(f"REDISLOCK: the cache {alias!r} cannot be made: {error}") from error
+
+
+def address_of(alias: str) -> tuple[str, ...]:
+    """The servers and the database of a cache, without user and password."""
+    location = settings.CACHES[alias].get("LOCATION") or ""
+    urls = location if isinstance(location, list | tuple) else str(location).split(",")
+    return tuple(re.sub(r"(?<=//)[^/]*@|\?.*$", "", str(url).strip()) for url in urls)
 
 
 def client_of(alias: str) -> Redis:

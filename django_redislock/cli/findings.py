@@ -13,7 +13,7 @@ from typing import Any
 from django.conf import settings
 
 from .. import clock
-from ..handler import Locks
+from ..handler import Locks, address_of
 from ..stores import scripts
 from ..stores.base import Refusal
 from ..stores.verbs import root_of
@@ -133,13 +133,6 @@ def sharing(patient: Patient) -> Iterator[Finding]:
         )
     else:
         yield Finding(Level.OK, "database", "No other cache of CACHES uses this Redis database.")
-
-
-def address_of(alias: str) -> tuple[str, ...]:
-    """The servers and the database of a cache, without user and password."""
-    location = settings.CACHES[alias].get("LOCATION") or ""
-    urls = location if isinstance(location, list | tuple) else str(location).split(",")
-    return tuple(re.sub(r"(?<=//)[^/]*@|\?.*$", "", str(url).strip()) for url in urls)
 
 
 def replication(patient: Patient) -> Iterator[Finding]:
