@@ -5,7 +5,6 @@ Each is described, by its id, in `docs/checks.md`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ from django_redis.cache import RedisCache
 from django_redis.client import DefaultClient, ShardClient
 
 from .conf import DEFAULTS, READERS, OnOutage, faults_of
-from .handler import DEFAULT_ALIAS, address_of
+from .handler import DEFAULT_ALIAS, doubles_of
 from .managers import LockQuerySet
 from .versions import version_field_of
 
@@ -104,25 +103,15 @@ def _faults(configured: Any) -> Iterator[CheckMessage]:
 
 def _quorum_faults(where: str, aliases: Sequence[str]) -> Iterator[CheckMessage]:
     """What is wrong with several servers together."""
-    by_address: dict[tuple[str, ...], list[str]] = {}
-    for alias in aliases:
-        if settings.CACHES.get(alias, {}).get("LOCATION"):
-            by_address.setdefault(servers_of(alias), []).append(alias)
-    for doubles in by_address.values():
-        if len(doubles) > 1:
-            message = f"{where}: {' and '.join(map(repr, doubles))} are one server, which would have several votes."
-            yield _error("E015", message, "Name servers that share nothing.")
+    for doubles in doubles_of(aliases):
+        message = f"{where}: {doubles} are one server, which would have several votes."
+        yield _error("E015", message, "Name servers that share nothing.")
     if len(aliases) % 2 == 0:
         yield Warning(
             f"{where}: of {len(aliases)} servers no more may fail than of {len(aliases) - 1}.",
             hint="Name an odd number of servers. See checks.md in the documentation.",
             id="django_redislock.W003",
         )
-
-
-def servers_of(alias: str) -> tuple[str, ...]:
-    """The servers of a cache, whatever the database."""
-    return tuple(re.sub(r"(?<=[^/:])/\d*$", "", url) for url in address_of(alias))
 
 
 def _cache_faults(where: str, alias: str) -> Iterator[CheckMessage]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -63,6 +63,8 @@ class Locks:
     def __init__(self, options: Options) -> None:
         self.options = options
         aliases = (options.cache,) if isinstance(options.cache, str) else options.cache
+        for doubles in doubles_of(aliases):
+            raise InvalidLockSettings(f"REDISLOCK: {doubles} are one server, which would have several votes.")
         self.places = tuple(map(Place, aliases))
         """The server, or those of a quorum."""
         self.where = tuple(sorted(place.where for place in self.places))
@@ -122,6 +124,16 @@ def address_of(alias: str) -> tuple[str, ...]:
     location = settings.CACHES[alias].get("LOCATION") or ""
     urls = location if isinstance(location, list | tuple) else str(location).split(",")
     return tuple(re.sub(r"(?<=//)[^/]*@|\?.*$", "", str(url).strip()) for url in urls)
+
+
+def doubles_of(aliases: Sequence[str]) -> list[str]:
+    """Those of several aliases, named together, that are one server, whatever the database."""
+    by_server: dict[tuple[str, ...], list[str]] = {}
+    for alias in aliases:
+        if settings.CACHES.get(alias, {}).get("LOCATION"):
+            server = tuple(re.sub(r"(?<=[^/:])/\d*$", "", url) for url in address_of(alias))
+            by_server.setdefault(server, []).append(alias)
+    return [" and ".join(map(repr, doubles)) for doubles in by_server.values() if len(doubles) > 1]
 
 
 def client_of(alias: str) -> Redis:

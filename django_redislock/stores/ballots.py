@@ -16,9 +16,6 @@ VOTE = scripts.load("vote", "grant", "queue", "sitting")
 RAISE = scripts.load("raise", "grant")
 ADMIT = scripts.load("admit")
 
-TURN = 0.2
-"""Seconds for which a node keeps a key for the waiter whose turn it is: longer than that takes to ask the others."""
-
 NO_RUN = "-"
 """In the place of a run id that the server does not tell."""
 
@@ -39,18 +36,7 @@ class Ballots:
         """Ask for the node's vote. `run` is the run id of the server."""
         names = names_of(self._prefix, key.name)
         token, ttl, holder, least = candidacy
-        args = (
-            token,
-            key.name,
-            self._root,
-            to_ms(ttl),
-            holder,
-            channel,
-            least,
-            run,
-            self._guard,
-            to_ms(min(ttl, TURN)),
-        )
+        args = (token, key.name, self._root, to_ms(ttl), holder, channel, least, run, self._guard)
         return Call(VOTE, (*names.all, self._marker), args, read_vote)
 
     def raise_fence(self, key: Key, fence: int, *, token: str) -> Call[bool]:

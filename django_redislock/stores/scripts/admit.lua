@@ -3,7 +3,8 @@
 -- KEYS     1 marker of the node
 -- ARGV     1 run id of the server   2 the end that was said, in ms   3 ms for which it has lost nothing   4 guard time in ms
 -- returns  ms for which it sits out yet
-local marker_key, run, said, kept, guard = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local marker_key = KEYS[1]
+local run, said, kept, guard = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
