@@ -13,6 +13,7 @@ from django.test import override_settings
 from pytest_django import DjangoDbBlocker
 
 from tests.browser import find_browser
+from tests.servers import Redis
 
 LOCK_ALIASES = {"fake": None, "real": "TEST_REDIS_URL"}
 DB_ALIASES = {"default": None, "postgres": "TEST_POSTGRES_URL", "mariadb": "TEST_MARIADB_URL"}
@@ -51,6 +52,21 @@ def real_redis() -> str:
     """The alias of a real server, empty at the start: for tests with processes of their own."""
     caches["real"].clear()
     return "real"
+
+
+@pytest.fixture(scope="session")
+def servers_of_quorum(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Redis]]:
+    """Five real servers, for a quorum. Ask for `real_redis` as well: where that is skipped, so is this."""
+    directory = tmp_path_factory.mktemp("quorum")
+    directory.chmod(0o755)
+    servers = [Redis(directory / str(number)) for number in range(5)]
+    try:
+        for server in servers:
+            server.start()
+        yield servers
+    finally:
+        for server in servers:
+            server.stop()
 
 
 @pytest.fixture(scope="session")

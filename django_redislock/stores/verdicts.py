@@ -72,8 +72,11 @@ def refusal(ballots: Sequence[Ballot | None]) -> Held | tuple[Edge, ...] | None:
 def contested(ballots: Sequence[Ballot | None]) -> bool:
     """Whether those who were refused may have been candidates, each with some votes, none of them elected."""
     held = [ballot for ballot in ballots if isinstance(ballot, Held)]
-    most = max(map(max, (Counter(h.fence for h in held).values(), Counter(h.holder for h in held).values())), default=0)
-    if not held or majority.is_met(most, nodes=len(ballots)):
-        return not held
+    if not held:
+        return False
+    fences, holders = (Counter(names) for names in ([h.fence for h in held], [h.holder for h in held]))
+    most = max(*fences.values(), *holders.values())
+    if majority.is_met(most, nodes=len(ballots)):
+        return False
     unknown = len(ballots) - answered(ballots)
     return not majority.is_met(most + unknown, nodes=len(ballots)) or min(h.held_for for h in held) < FRESH
