@@ -257,15 +257,15 @@ def names_of_nodes() -> list[str]:
 def put_away(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """So many of the nodes refuse connections, and have closed those that there were."""
     gone = names_of_nodes()[:count]
-    connect = fakeredis.FakeRedisConnection.connect
+    connect = fakeredis.FakeRedisConnection._connect
 
-    def refuse(connection: Any) -> None:
+    def refuse(connection: Any) -> Any:
         if connection.host in gone:
             raise ConnectionError("refused")
-        connect(connection)
+        return connect(connection)
 
     locks["default"].close()
-    monkeypatch.setattr(fakeredis.FakeRedisConnection, "connect", refuse)
+    monkeypatch.setattr(fakeredis.FakeRedisConnection, "_connect", refuse)
 
 
 def minority() -> int:
@@ -305,7 +305,7 @@ def test_a_node_that_came_back_empty_gives_no_vote_twice(nodes):
     for node in nodes[majority:]:
         empty(node)
     first, second = lock("a"), lock("a", nowait=True)
-    first.acquire()
+    elsewhere(first.acquire)
     empty(nodes[0])
     for node in nodes[majority:]:
         seat(node)
@@ -346,7 +346,7 @@ def test_the_list_names_what_a_majority_holds(nodes):
 
 
 def test_what_a_minority_knows_is_not_listed(nodes):
-    lock("a").acquire()
+    elsewhere(lock("a").acquire)
     for node in nodes[: len(nodes) // 2]:
         empty(node)
     assert [one.name for one in held()] == ["a"]
@@ -355,8 +355,7 @@ def test_what_a_minority_knows_is_not_listed(nodes):
 
 
 def test_the_command_shows_and_releases():
-    guard = lock("a")
-    guard.acquire()
+    elsewhere(lock("a").acquire)
     assert "Key       a" in redislock("show", "a")
     assert "Released a" in redislock("release", "a", "--no-input")
     assert is_free("a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
@@ -19,7 +20,19 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MOST_WAITING = 10_000
+"""Tokens that wait for several keys of which it is remembered how far they have come."""
+
 PATIENCE = majority.LONGEST_PATIENCE
+
+
+class Reached(OrderedDict[str, int]):
+    """How many of its keys a token that waits may have; those that do not come back are forgotten."""
+
+    def __setitem__(self, token: str, count: int) -> None:
+        super().__setitem__(token, count)
+        if len(self) > MOST_WAITING:
+            self.popitem(last=False)
 
 
 class QuorumStore:
@@ -35,6 +48,7 @@ class QuorumStore:
         self.panel = Panel(nodes)
         """By which all nodes are asked at once."""
         self._elections = Elections(self.panel)
+        self._reached = Reached()
 
     def close(self) -> None:
         """Close the connections that are idle; what comes later opens new ones."""
@@ -65,28 +79,47 @@ class QuorumStore:
     ) -> TakenMany | Blocked | tuple[Edge, ...]:
         """As `Store.acquire_many()`."""
         lot = self._lot(token, ttl, holder, "")
+        if way is Way.LINE:
+            return self._stand_in_lines(keys, lot, self._lot(token, ttl, holder, channel))
         outcomes = self._elections.hold(keys, lot)
-        chosen, refused = choose(outcomes, way=way, limit=limit)
-        spare = [key for key, outcome, one in zip(keys, outcomes, chosen, strict=True) if fence_of(outcome) and not one]
-        if spare:
-            self._elections.withdraw(spare, lot)
-        if not refused:
-            return TakenMany(tuple(map(fence_of, chosen)))
-        blocked = [(keys[index], outcomes[index]) for index in refused]
-        if channel:
-            first = blocked[0][0]
-            (outcome,) = self._elections.hold([first], self._lot(token, ttl, holder, channel))
-            if fence_of(outcome):  # it is ours since: what comes after it is to be asked for
-                return self.acquire_many(
-                    keys, token=token, ttl=ttl, holder=holder, way=way, limit=limit, channel=channel
-                )
-            blocked[0] = first, outcome
-        if isinstance(blocked[0][1], tuple):
-            return blocked[0][1]
-        return Blocked(tuple((key, held) for key, held in blocked if isinstance(held, Held)))
+        won = [index for index, outcome in enumerate(outcomes) if fence_of(outcome)]
+        if way is Way.FREE:
+            self._give_up([keys[index] for index in won[limit:]], lot)
+            return TakenMany(tuple(fence_of(one) * (index in won[:limit]) for index, one in enumerate(outcomes)))
+        if len(won) == len(keys):
+            return TakenMany(tuple(map(fence_of, outcomes)))
+        self._give_up([keys[index] for index in won], lot)
+        return refused(keys, outcomes)
+
+    def _stand_in_lines(self, keys: Sequence[Key], lot: Lot, waiting: Lot) -> TakenMany | Blocked | tuple[Edge, ...]:
+        """Take the keys up to the first that is somebody's, and wait there. What lies beyond is not tried again.
+
+        While it waits it would else have what it does not get for a moment, again and again.
+        """
+        reach = self._reached.pop(lot.token, len(keys))
+        while True:
+            outcomes = self._elections.hold(keys[:reach], lot)
+            first = next((index for index, outcome in enumerate(outcomes) if not fence_of(outcome)), None)
+            if first is None:
+                if reach == len(keys):
+                    return TakenMany(tuple(map(fence_of, outcomes)))
+                reach = len(keys)
+                continue
+            beyond = zip(keys[first:reach], outcomes[first:], strict=True)
+            self._give_up([key for key, outcome in beyond if fence_of(outcome)], lot)
+            if waiting.channels:
+                outcomes[first : first + 1] = self._elections.hold([keys[first]], waiting)
+            if not fence_of(outcomes[first]):
+                self._reached[lot.token] = first + 1
+                return refused(keys[first : first + 1], outcomes[first : first + 1])
+
+    def _give_up(self, keys: Sequence[Key], lot: Lot) -> None:
+        if keys:
+            self._elections.withdraw(keys, lot)
 
     def leave_many(self, keys: Sequence[Key], *, token: str) -> None:
         """Wait for none of them any more, and give back those that the token holds."""
+        self._reached.pop(token, None)
         replies = self.panel.ask_enough(
             lambda _, node: node.withdraw(keys, token=token),
             within=PATIENCE,
@@ -177,14 +210,9 @@ def fence_of(outcome: Outcome | None) -> int:
     return outcome if isinstance(outcome, int) else 0
 
 
-def choose(outcomes: Sequence[Outcome], *, way: Way, limit: int) -> tuple[list[int | None], list[int]]:
-    """For each key the fence if it is kept, and the places of those that stand in the way of the rest."""
-    refused = [index for index, outcome in enumerate(outcomes) if not isinstance(outcome, int)]
-    if way is Way.FREE:
-        kept = [index for index, outcome in enumerate(outcomes) if isinstance(outcome, int)][:limit]
-        refused = []
-    elif way is Way.LINE and refused:
-        kept, refused = list(range(refused[0])), refused[:1]
-    else:
-        kept = [] if refused else list(range(len(outcomes)))
-    return [fence_of(outcome) if index in kept else None for index, outcome in enumerate(outcomes)], refused
+def refused(keys: Sequence[Key], outcomes: Sequence[Outcome]) -> Blocked | tuple[Edge, ...]:
+    """What stands in the way: the cycle that waiting would close, or who holds which of the keys."""
+    for outcome in outcomes:
+        if isinstance(outcome, tuple):
+            return outcome
+    return Blocked(tuple((key, one) for key, one in zip(keys, outcomes, strict=True) if isinstance(one, Held)))
