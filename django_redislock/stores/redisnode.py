@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +14,7 @@ from .base import Answer
 from .discretion import hush
 from .nodes import Ballot, Candidacy, SitsOut
 from .redis import FAULTS, RedisStore, evaluate
-from .started import Calls, Started, ask_info, write
+from .started import Calls, Started, Undo, ask_info
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -41,6 +40,11 @@ def impatient(client: Redis, *, seconds: float) -> Redis:
     return type(client)(connection_pool=type(pool)(connection_class=pool.connection_class, **options))
 
 
+def nothing(asked: bool) -> Calls[None]:
+    """What was carried out without an answer does no harm."""
+    return ()
+
+
 class RedisNode(RedisStore):
     """A `Node` on the client that `connect` gives. It sits out for `guard` seconds when it has come back empty."""
 
@@ -48,7 +52,7 @@ class RedisNode(RedisStore):
         super().__init__(connect, scope=scope, prefix=prefix)
         self._ballots = Ballots(prefix, guard=guard)
         self._runs: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
-        self._doubted: deque[str] = deque(maxlen=MOST_DOUBTED)
+        self._doubted: dict[str, None] = {}
         self._pleads_at = 0.0
 
     def vote(self, keys: Sequence[Key], *, candidacy: Candidacy, channel: str) -> Started[Ballot]:
@@ -61,8 +65,10 @@ class RedisNode(RedisStore):
         def make(run: str) -> Calls[Ballot]:
             return [self._ballots.vote(key, candidacy, channel=channel, run=run) for key in keys]
 
-        def undo() -> Calls[None]:
-            self._doubted.append(token)
+        def undo(asked: bool) -> Calls[None]:
+            if not asked:
+                return ()
+            self._doubt(token)
             return self._withdrawals(keys, token)
 
         return self._begin(make, keys, undo)
@@ -75,12 +81,12 @@ class RedisNode(RedisStore):
     def give_back(self, keys: Sequence[Key], *, token: str) -> Started[Answer]:
         """As `Node.give_back()`."""
         calls = [self._verbs.release(key, token=token) for key in keys]
-        return self._begin(lambda run: calls, keys, lambda: self._withdrawals(keys, token))
+        return self._begin(lambda run: calls, keys, lambda asked: self._withdrawals(keys, token))
 
     def withdraw(self, keys: Sequence[Key], *, token: str) -> Started[None]:
         """As `Node.withdraw()`."""
         calls = self._withdrawals(keys, token)
-        return self._begin(lambda run: calls, keys, lambda: self._withdrawals(keys, token))
+        return self._begin(lambda run: calls, keys, lambda asked: self._withdrawals(keys, token))
 
     def settle(self, keys: Sequence[Key], *, token: str) -> None:
         """As `Node.settle()`."""
@@ -118,7 +124,7 @@ class RedisNode(RedisStore):
         connections = self._connections or self._open()
         connection = connections.take()
         try:
-            self._connect_to(connection)
+            self.connect(connection)
             info = ask_info(connection, "server") | ask_info(connection, "commandstats") | ask_info(connection, "stats")
             call = self._ballots.admit(seat, run=run_of(info), kept=kept_for(info))
             left = int(evaluate(connection, call, None)) / 1e3
@@ -134,6 +140,12 @@ class RedisNode(RedisStore):
         """As `Node.ear()`."""
         return self._wakeups.ear(token, within=within, heard=heard)
 
+    def _doubt(self, token: str) -> None:
+        """What takes a question of this token back may arrive late."""
+        self._doubted[token] = None
+        if len(self._doubted) > MOST_DOUBTED:
+            del self._doubted[next(iter(self._doubted))]
+
     def _withdrawals(self, keys: Sequence[Key], token: str) -> list[Call[None]]:
         return [self._verbs.leave(key, token=token) for key in keys]
 
@@ -144,9 +156,7 @@ class RedisNode(RedisStore):
         """What takes a vote back that was not answered may arrive after this, so it does not count."""
         return Answer.UNKNOWN if token in self._doubted else answer
 
-    def _begin(
-        self, make: Callable[[str], Calls[T]], keys: Sequence[Key], undo: Callable[[], Calls[None]] | None = None
-    ) -> Started[T]:
+    def _begin(self, make: Callable[[str], Calls[T]], keys: Sequence[Key], undo: Undo = nothing) -> Started[T]:
         return Started(self, make, keys, undo)
 
     # What a question that was started asks of the node.
@@ -165,7 +175,7 @@ class RedisNode(RedisStore):
         self._runs.pop(connection, None)
         connection.disconnect()
 
-    def _connect_to(self, connection: Any) -> str:
+    def connect(self, connection: Any) -> str:
         """Connect, and give the run id of the server: what is connected stays with one run."""
         self._prepare(connection)
         run = self._runs.get(connection)
@@ -173,17 +183,11 @@ class RedisNode(RedisStore):
             run = self._runs[connection] = run_of(ask_info(connection, "server"))
         return run
 
-    def send(self, connection: Any, make: Callable[[str], Calls[T]]) -> Calls[T]:
-        """Send the calls that are made for this run of the server."""
-        calls = make(self._connect_to(connection))
-        write(connection, [("EVALSHA", call.script.sha, *call.words) for call in calls])
-        return calls
-
-    def undo(self, connection: Any, calls: Calls[None], *, is_broken: bool) -> None:
-        """Take back what was not answered: at once behind the question, and before the next one."""
+    def undo(self, connection: Any, calls: Calls[None], *, follows: bool) -> None:
+        """Take back what was not answered: before the next question, and now if it can follow on the connection."""
         for call in calls:
             self._debts.add(call)
-            if not is_broken:
+            if follows:
                 self._settle(connection, call, is_broken=False)
 
     def unavailable(self, error: Exception, keys: Sequence[Key]) -> StoreUnavailable:

@@ -21,6 +21,8 @@ T = TypeVar("T")
 Calls = Sequence[Call[T]]
 Make = Callable[[str], Calls[T]]
 """Makes the calls for a run of the server, which has an id."""
+Undo = Callable[[bool], Calls[None]]
+"""Makes the calls that take back what was not answered; told whether it may have reached the server."""
 
 
 class Line(Protocol):
@@ -35,11 +37,11 @@ class Line(Protocol):
     def drop(self, connection: Any) -> None:
         """Close it: there may be answers on it that nobody has read."""
 
-    def send(self, connection: Any, make: Make[T]) -> Calls[T]:
-        """Connect if need be, and send what is made for this run of the server."""
+    def connect(self, connection: Any) -> str:
+        """Connect if need be; gives the run id of the server."""
 
-    def undo(self, connection: Any, calls: Calls[None], *, is_broken: bool) -> None:
-        """Take back what was not answered."""
+    def undo(self, connection: Any, calls: Calls[None], *, follows: bool) -> None:
+        """Take back what was not answered: before the next question, and now if it can follow on the connection."""
 
     def unavailable(self, error: Exception, keys: Sequence[Key]) -> StoreUnavailable:
         """The error that tells that the server could not be asked."""
@@ -48,15 +50,14 @@ class Line(Protocol):
 class Started(Generic[T]):
     """An `Asked` on a connection of its own. It is sent when it is made; both halves raise `StoreUnavailable`."""
 
-    __slots__ = ("_calls", "_connection", "_keys", "_line", "_make", "_undo")
+    __slots__ = ("_asked", "_calls", "_connection", "_keys", "_line", "_make", "_undo")
 
-    def __init__(
-        self, line: Line, make: Make[T], keys: Sequence[Key], undo: Callable[[], Calls[None]] | None = None
-    ) -> None:
+    def __init__(self, line: Line, make: Make[T], keys: Sequence[Key], undo: Undo) -> None:
         self._line = line
         self._make = make
         self._keys = keys
         self._undo = undo
+        self._asked = False
         self._connection = line.take()
         try:
             self._calls = self._send()
@@ -84,17 +85,23 @@ class Started(Generic[T]):
 
     def _send(self) -> Calls[T]:
         try:
-            return self._line.send(self._connection, self._make)
+            return self._send_once()
         except BROKEN:
             self._line.drop(self._connection)
-            return self._line.send(self._connection, self._make)
+            return self._send_once()
+
+    def _send_once(self) -> Calls[T]:
+        calls = self._make(self._line.connect(self._connection))
+        self._asked = True
+        write(self._connection, [("EVALSHA", call.script.sha, *call.words) for call in calls])
+        return calls
 
     def _read(self, until: float) -> list[T]:
         try:
             return self._replies(until)
         except BROKEN:
             self._line.drop(self._connection)
-            self._calls = self._line.send(self._connection, self._make)
+            self._calls = self._send_once()
             return self._replies(until)
 
     def _replies(self, until: float) -> list[T]:
@@ -111,8 +118,8 @@ class Started(Generic[T]):
         return self._line.unavailable(error, self._keys)
 
     def _give_up(self, error: BaseException) -> None:
-        if self._undo is not None:
-            self._line.undo(self._connection, self._undo(), is_broken=isinstance(error, BROKEN))
+        follows = self._asked and not isinstance(error, BROKEN)
+        self._line.undo(self._connection, self._undo(self._asked), follows=follows)
         self._line.drop(self._connection)
         self._line.give(self._connection)
 
