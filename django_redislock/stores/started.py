@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -136,7 +137,9 @@ def read(connection: Any, calls: Calls[T], until: float) -> list[T]:
     """The answers to the calls. The first error is raised when all have been read, so that more can be asked."""
     answers, error = [], None
     for call in calls:
-        if not connection.can_read(timeout=max(0.0, until - clock.now())):
+        left = until - clock.now()
+        # Where the connection itself waits for about as long, it need not be looked at before.
+        if left < (connection.socket_timeout or math.inf) / 2 and not connection.can_read(timeout=max(0.0, left)):
             raise TimeoutError("no answer in time")
         try:
             answers.append(call.read(connection.read_response(disconnect_on_error=False)))
