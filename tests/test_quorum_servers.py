@@ -166,6 +166,18 @@ def ballot(node: Any) -> Any:
     return node.vote([KEY], candidacy=candidacy, channel="").receive(time.monotonic() + 5)[0]
 
 
+def test_a_restart_is_noticed_however_the_connection_came_back(servers, store):
+    """The verbs of one server connect by themselves."""
+    node: Any = store.nodes[0]
+    ballot(node)
+    before = client_of(servers[0]).info("server")["run_id"]
+    servers[0].kill()
+    servers[0].start_again()
+    node.inspect(KEY)
+    seat(client_of(servers[0]), run=before)  # as if the data were kept
+    assert isinstance(ballot(node), SitsOut)
+
+
 def test_a_server_that_was_flushed_sits_out_from_then_on(servers, store):
     take(store)
     client_of(servers[0]).flushall()

@@ -56,10 +56,7 @@ class QuorumEar:
         until = clock.now() + min(seconds, random.uniform(LOOK / 3, LOOK))
         heard = 0
         while heard < self._needed and clock.now() < until:
-            before = self._heard.qsize()
-            grant = clock.receive(self._heard, until - clock.now())
-            if grant is None and not before and clock.now() >= until:
-                return
+            clock.receive(self._heard, until - clock.now())
             heard += 1
             if heard == 1:
                 until = min(until, clock.now() + random.uniform(GRACE / 10, GRACE))

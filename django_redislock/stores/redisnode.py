@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from .. import clock
 from ..exceptions import StoreUnavailable
@@ -52,6 +52,7 @@ class RedisNode(RedisStore):
         super().__init__(connect, scope=scope, prefix=prefix)
         self._ballots = Ballots(prefix, guard=guard)
         self._runs: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+        self._known: WeakSet[Any] = WeakSet()
         self._doubted: dict[str, None] = {}
         self._pleads_at = 0.0
 
@@ -172,16 +173,23 @@ class RedisNode(RedisStore):
 
     def drop(self, connection: Any) -> None:
         """Close it: there may be answers on it that nobody has read."""
-        self._runs.pop(connection, None)
         connection.disconnect()
 
     def connect(self, connection: Any) -> str:
         """Connect, and give the run id of the server: what is connected stays with one run."""
+        if connection not in self._known:
+            self._known.add(connection)
+            connection.register_connect_callback(self._forget_run)
         self._prepare(connection)
         run = self._runs.get(connection)
         if run is None:
-            run = self._runs[connection] = run_of(ask_info(connection, "server"))
+            run = run_of(ask_info(connection, "server"))
+            self._runs[connection] = run
         return run
+
+    def _forget_run(self, connection: Any) -> None:
+        """It has connected, perhaps by itself, and perhaps to a server that has restarted."""
+        self._runs.pop(connection, None)
 
     def undo(self, connection: Any, calls: Calls[None], *, follows: bool) -> None:
         """Take back what was not answered: before the next question, and now if it can follow on the connection."""
