@@ -70,6 +70,10 @@ def parser() -> argparse.ArgumentParser:
     many.set_defaults(servers=(Redis,))
     many.add_argument("--quick", action="store_true", help="ten names, two blocks: to see that it runs")
 
+    quorum = commands.add_parser("quorum", help="a lock by three and by five servers, uncontended")
+    quorum.set_defaults(servers=(Redis,))
+    quorum.add_argument("--quick", action="store_true", help="two blocks: to see that it runs")
+
     faults = commands.add_parser("faults", help="the bank while the connections to Redis fail at random")
     faults.set_defaults(servers=(Redis, PostgreSQL, MariaDB))
     faults.add_argument("--file", type=Path, help="CSV file of transfer orders (those of the demo)")

@@ -6,7 +6,16 @@ from . import checkedsaves as checkedsaves  # makes saves of versioned models ch
 from .commands import LockedCommand, lock_command
 from .conf import InvalidLockSettings
 from .conflicts import VersionConflict
-from .exceptions import Deadlock, LeaseLost, LockBusy, LockNotHeld, RedisLockError, StoreUnavailable, WaitTimeout
+from .exceptions import (
+    Deadlock,
+    LeaseLost,
+    LockBusy,
+    LockNotHeld,
+    QuorumNotReached,
+    RedisLockError,
+    StoreUnavailable,
+    WaitTimeout,
+)
 from .functions import get_lease, lock, lock_many, locked, locked_many
 from .managers import LockManager, LockQuerySet
 from .retry import retry_on_conflict
@@ -26,6 +35,7 @@ __all__ = [
     "LockNotHeld",
     "LockQuerySet",
     "LockedCommand",
+    "QuorumNotReached",
     "RedisLockError",
     "StoreUnavailable",
     "VersionConflict",

@@ -18,7 +18,7 @@ from django_redis.cache import RedisCache
 from django_redis.client import DefaultClient, ShardClient
 
 from .conf import DEFAULTS, READERS, OnOutage, faults_of
-from .handler import DEFAULT_ALIAS
+from .handler import DEFAULT_ALIAS, doubles_of
 from .managers import LockQuerySet
 from .versions import version_field_of
 
@@ -32,16 +32,18 @@ IDS = {
     "MAX_HOLD": "E012",
     "ON_OUTAGE": "E013",
     "MIN_REPLICAS": "E020",
+    "GUARD": "E014",
 }
 HINTS = {
     "shape": 'Write REDISLOCK = {"default": {"CACHE": "default"}}.',
     "name": f"The options are {', '.join(READERS)}, in capitals.",
-    "CACHE": "Name an alias of CACHES.",
+    "CACHE": "Name an alias of CACHES, or a list of three or five of independent servers.",
     "TTL": "Give the seconds that the server keeps a lock whose holder has vanished, such as 30.",
     "WAIT": "Give the seconds that acquiring may wait, such as 10; 0 for one try, None for ever.",
     "MAX_HOLD": "Give the seconds after which a held lock goes to the next in line, such as 300; None: never.",
     "ON_OUTAGE": "Write 'raise', or 'optimistic' for rows with versions to go on without lock when Redis is away.",
     "MIN_REPLICAS": "Give the number of replicas that have to know of a lock before it counts, such as 1; 0: none.",
+    "GUARD": "Give the seconds that a server sits out after it lost its data, such as 60; no ttl may be longer.",
     "KEY_FUNCTION": "Give a function, or its dotted path, that takes (name, *, model) and returns a name.",
 }
 
@@ -93,7 +95,25 @@ def _faults(configured: Any) -> Iterator[CheckMessage]:
         for fault in faults:
             yield _error(IDS[fault.about], fault.message, HINTS[fault.about])
         if not {"shape", "CACHE"} & {fault.about for fault in faults}:
-            yield from _cache_faults(f"REDISLOCK[{alias!r}]", entry.get("CACHE", DEFAULTS["CACHE"]))
+            named = entry.get("CACHE", DEFAULTS["CACHE"])
+            where, several = f"REDISLOCK[{alias!r}]", not isinstance(named, str)
+            for cache in named if several else [named]:
+                yield from _cache_faults(where, cache)
+            if several:
+                yield from _quorum_faults(where, named)
+
+
+def _quorum_faults(where: str, aliases: Sequence[str]) -> Iterator[CheckMessage]:
+    """What is wrong with several servers together."""
+    for doubles in doubles_of(aliases):
+        message = f"{where}: {doubles} are one server, which would have several votes."
+        yield _error("E015", message, "Name servers that share nothing.")
+    if len(aliases) % 2 == 0:
+        yield Warning(
+            f"{where}: of {len(aliases)} servers no more may fail than of {len(aliases) - 1}.",
+            hint="Name an odd number of servers. See checks.md in the documentation.",
+            id="django_redislock.W003",
+        )
 
 
 def _cache_faults(where: str, alias: str) -> Iterator[CheckMessage]:

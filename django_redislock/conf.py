@@ -31,8 +31,8 @@ class OnOutage(StrEnum):
 class Options:
     """One alias of `REDISLOCK`."""
 
-    cache: str
-    """Alias in `CACHES` of the django-redis cache whose server keeps the locks."""
+    cache: str | tuple[str, ...]
+    """Alias in `CACHES` of the django-redis cache whose server keeps the locks; or those of a quorum."""
     ttl: float
     """Seconds that the server keeps a lease without renewal."""
     wait: float | None
@@ -43,6 +43,8 @@ class Options:
     """What becomes of a block on rows when acquiring their locks finds Redis away."""
     min_replicas: int
     """So many replicas have to know of a lock before it counts; 0: none."""
+    guard: float
+    """Seconds that a server of a quorum sits out which has come back without its data."""
     key_function: Callable[..., str] | None
     """Called as `function(name, model=...)`, gives the name under which the lock is kept."""
 
@@ -81,12 +83,37 @@ def faults_of(alias: str, entry: Any) -> Iterator[Fault]:
             read(entry.get(name, DEFAULTS[name]))
         except (TypeError, ValueError, ImportError) as error:
             yield Fault(name, f"{where}[{name!r}]: {error}")
+    yield from guard_faults(where, {**DEFAULTS, **entry})
 
 
-def read_cache(value: Any) -> str:
+def guard_faults(where: str, entry: Mapping[str, Any]) -> Iterator[Fault]:
+    """A server of a quorum that sits out for less than a ttl could give a vote twice."""
+    if isinstance(entry["CACHE"], list | tuple):
+        try:
+            ttl, guard = read_ttl(entry["TTL"]), read_ttl(entry["GUARD"])
+        except (TypeError, ValueError):  # which is told of the option itself
+            return
+        if guard < ttl:
+            yield Fault("GUARD", f"{where}['GUARD']: it must not be shorter than TTL, {guard:g} s than {ttl:g} s.")
+
+
+def read_cache(value: Any) -> str | tuple[str, ...]:
+    """An alias, or a list of three or more."""
+    if not isinstance(value, list | tuple):
+        return read_alias(value)
+    aliases = tuple(read_alias(alias) for alias in value)
+    if len(aliases) < FEWEST:
+        raise ValueError(f"a quorum has {FEWEST} servers or more, so that one may fail; here are {len(aliases)}.")
+    for alias in aliases:
+        if aliases.count(alias) > 1:
+            raise ValueError(f"each server of a quorum has one vote; {alias!r} is named more than once.")
+    return aliases
+
+
+def read_alias(value: Any) -> str:
     """An alias."""
     if not isinstance(value, str) or not value:
-        raise TypeError(f"a cache alias is expected, not {value!r}.")
+        raise TypeError(f"a cache alias is expected, or a list of some, not {value!r}.")
     if "://" in value:  # and it may hold a password, so it is not repeated
         raise ValueError("a cache alias is expected, not a URL.")
     return value
@@ -118,6 +145,9 @@ def read_key_function(value: Any) -> Callable[..., str] | None:
     return function  # type: ignore[no-any-return]  # what it returns is checked at every call
 
 
+FEWEST = 3
+"""Servers of a quorum: of two, none may fail."""
+
 DEFAULTS: Mapping[str, Any] = {
     "CACHE": "default",
     "TTL": 30,
@@ -125,6 +155,7 @@ DEFAULTS: Mapping[str, Any] = {
     "MAX_HOLD": 300,
     "ON_OUTAGE": "raise",
     "MIN_REPLICAS": 0,
+    "GUARD": 60,
     "KEY_FUNCTION": None,
 }
 READERS: Mapping[str, Callable[[Any], Any]] = {
@@ -134,5 +165,6 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "MAX_HOLD": read_max_hold,
     "ON_OUTAGE": read_on_outage,
     "MIN_REPLICAS": read_min_replicas,
+    "GUARD": read_ttl,
     "KEY_FUNCTION": read_key_function,
 }

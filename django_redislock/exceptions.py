@@ -80,3 +80,7 @@ class LockNotHeld(RedisLockError):
 
 class StoreUnavailable(RedisLockError):
     """Redis could not be asked, so nobody knows who holds the key; `__cause__` is the client's error."""
+
+
+class QuorumNotReached(StoreUnavailable):
+    """Too few of several independent servers could be asked, so nobody knows who holds the key."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,15 @@ from .cluster import ClusterConnectionFactory
 from .conf import InvalidLockSettings, Options, read_options
 from .keylock import KeyLock
 from .keys import Key
+from .majority import patience
 from .stores.cluster import ClusterStore
 from .stores.clusterinquiry import ClusterInquiry
 from .stores.inquiry import Inquiry
 from .stores.loopstore import LoopStore
+from .stores.quorum import QuorumStore
+from .stores.quoruminquiry import QuorumInquiry
 from .stores.redis import RedisStore
+from .stores.redisnode import RedisNode, impatient
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -34,17 +39,72 @@ if TYPE_CHECKING:
 DEFAULT_ALIAS = "default"
 
 
+class Place:
+    """One server or cluster, which keeps the locks or has a vote in a quorum."""
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+        """The cache, in `CACHES`."""
+        self.prefix: str = cache_of(alias).key_prefix
+        self.where: tuple[str, str] = (str(caches.settings[alias]["LOCATION"]), self.prefix)
+        """Where its locks are kept. It may hold a password."""
+        self.client: Callable[[], Any] = partial(client_of, alias)
+
+    def inquiry(self, store: Any) -> Inquiry:
+        """For questions to what keeps these locks."""
+        if isinstance(store, ClusterStore):
+            return ClusterInquiry(store.nodes, scope=self.alias, prefix=self.prefix)
+        return Inquiry(self.client, scope=self.alias, prefix=self.prefix)
+
+    def store(self, options: Options) -> RedisStore | ClusterStore:
+        """The locks that it keeps."""
+        replicas = options.min_replicas
+        if is_cluster(self.alias):
+            return ClusterStore(self.client, scope=self.alias, prefix=self.prefix, replicas=replicas)
+        if replicas:
+            return RedisStore(self.client, scope=self.alias, prefix=self.prefix, replicas=replicas)
+        return RedisStore(self.client, scope=self.alias, prefix=self.prefix, twin=LoopStore)
+
+    def node(self, options: Options) -> RedisNode:
+        """The locks that it has a vote for. It is not waited for as long as the cache would wait.
+
+        Raises `InvalidLockSettings` for a cluster, and where replicas are to be waited for.
+        """
+        if is_cluster(self.alias) or options.min_replicas:
+            raise InvalidLockSettings(
+                f"REDISLOCK: a quorum is made of independent servers, without MIN_REPLICAS: {self.alias!r} cannot be "
+                f"one of a cluster, and no replica of its could count."
+            )
+        self.client = partial(impatient_client_of, self.alias, seconds=patience(options.ttl))
+        return RedisNode(self.client, scope=self.alias, prefix=self.prefix, guard=options.guard)
+
+
 class Locks:
     """The locks of one alias."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        prefix = cache_of(options).key_prefix
-        client = partial(client_of, options)
-        store = self.store = store_of(options, client, prefix=prefix)
-        self.where = (str(caches.settings[options.cache]["LOCATION"]), prefix)
-        """Where its locks are kept; aliases that agree in it share them. It may hold a password."""
-        self.inquiry = inquiry_of(store, client, prefix=prefix)
+        aliases = (options.cache,) if isinstance(options.cache, str) else options.cache
+        for doubles in doubles_of(aliases):
+            raise InvalidLockSettings(f"REDISLOCK: {doubles} are one server, which would have several votes.")
+        self.places = tuple(map(Place, aliases))
+        """The server, or those of a quorum."""
+        self.where = tuple(sorted(place.where for place in self.places))
+        """Aliases that agree in it share their locks. It may hold a password."""
+        if len(self.places) == 1:
+            (place,) = self.places
+            only = place.store(options)
+            inquiry = place.inquiry(only)
+            self.store: RedisStore | ClusterStore | QuorumStore = only
+            self.inquiry: Inquiry | QuorumInquiry = inquiry
+            self.parts: tuple[tuple[RedisStore | ClusterStore, Inquiry], ...] = ((only, inquiry),)
+        else:
+            nodes = [place.node(options) for place in self.places]
+            inquiries = [place.inquiry(node) for place, node in zip(self.places, nodes, strict=True)]
+            self.store = QuorumStore(nodes, scope=",".join(aliases), guard=options.guard)
+            self.inquiry = QuorumInquiry(self.store, inquiries)
+            self.parts = tuple(zip(nodes, inquiries, strict=True))
+        store = self.store
         self._opened = (store, self.inquiry)
         self.kept: Callable[[str], KeyLock] = lru_cache(maxsize=1024)(
             lambda kept: KeyLock(store.part(Key(kept)), Key(kept))
@@ -70,22 +130,6 @@ class Locks:
         return self.kept(kept)
 
 
-def store_of(options: Options, connect: Callable[[], Any], *, prefix: str) -> RedisStore | ClusterStore:
-    """The store on the client that `connect` gives: of one server, or of a cluster."""
-    if is_cluster(options.cache):
-        return ClusterStore(connect, scope=options.cache, prefix=prefix, replicas=options.min_replicas)
-    if options.min_replicas:
-        return RedisStore(connect, scope=options.cache, prefix=prefix, replicas=options.min_replicas)
-    return RedisStore(connect, scope=options.cache, prefix=prefix, twin=LoopStore)
-
-
-def inquiry_of(store: RedisStore | ClusterStore, connect: Callable[[], Any], *, prefix: str) -> Inquiry:
-    """Asks what the store keeps."""
-    if isinstance(store, ClusterStore):
-        return ClusterInquiry(store.nodes, scope=store.scope, prefix=prefix)
-    return Inquiry(connect, scope=store.scope, prefix=prefix)
-
-
 def is_cluster(cache: str) -> bool:
     """Whether the cache is on a Redis Cluster: its `CONNECTION_FACTORY` says so.
 
@@ -106,37 +150,59 @@ def lock_in(store: Store, name: str) -> KeyLock:
     return KeyLock(store.part(key), key)
 
 
-def cache_of(options: Options) -> Any:
-    """The cache object behind the options.
+def cache_of(alias: str) -> Any:
+    """The cache object behind an alias.
 
     Raises `InvalidLockSettings` when `CACHES` has no such alias, or one that cannot be made.
     """
-    if options.cache not in caches:
-        raise InvalidLockSettings(f"REDISLOCK: CACHES has no alias {options.cache!r}.")
-    if not caches.settings[options.cache].get("LOCATION"):
-        raise InvalidLockSettings(f"REDISLOCK: the cache {options.cache!r} has no LOCATION: no server.")
+    if alias not in caches:
+        raise InvalidLockSettings(f"REDISLOCK: CACHES has no alias {alias!r}.")
+    if not caches.settings[alias].get("LOCATION"):
+        raise InvalidLockSettings(f"REDISLOCK: the cache {alias!r} has no LOCATION: no server.")
     try:
-        return caches[options.cache]
+        return caches[alias]
     except (InvalidCacheBackendError, ImportError) as error:
-        raise InvalidLockSettings(f"REDISLOCK: the cache {options.cache!r} cannot be made: {error}") from error
+        raise InvalidLockSettings(f"REDISLOCK: the cache {alias!r} cannot be made: {error}") from error
 
 
-def client_of(options: Options) -> Redis:
+def address_of(alias: str) -> tuple[str, ...]:
+    """The servers and the database of a cache, without user and password."""
+    location = settings.CACHES[alias].get("LOCATION") or ""
+    urls = location if isinstance(location, list | tuple) else str(location).split(",")
+    return tuple(re.sub(r"(?<=//)[^/]*@|\?.*$", "", str(url).strip()) for url in urls)
+
+
+def doubles_of(aliases: Sequence[str]) -> list[str]:
+    """Those of several aliases, named together, that are one server, whatever the database."""
+    by_server: dict[tuple[str, ...], list[str]] = {}
+    for alias in aliases:
+        if settings.CACHES.get(alias, {}).get("LOCATION"):
+            server = tuple(re.sub(r"(?<=[^/:])/\d*$", "", url) for url in address_of(alias))
+            by_server.setdefault(server, []).append(alias)
+    return [" and ".join(map(repr, doubles)) for doubles in by_server.values() if len(doubles) > 1]
+
+
+def client_of(alias: str) -> Redis:
     """The redis-py client of the cache, to the server that takes writes.
 
     Raises `InvalidLockSettings` when the cache has none: another back end than django-redis, or a sharded client.
     """
     try:
-        client: Redis = get_redis_connection(options.cache, write=True)
+        client: Redis = get_redis_connection(alias, write=True)
     except NotImplementedError as error:
         raise InvalidLockSettings(
-            f"REDISLOCK: the cache {options.cache!r} gives no single Redis client. Name one of the back end "
+            f"REDISLOCK: the cache {alias!r} gives no single Redis client. Name one of the back end "
             f"django_redis.cache.RedisCache with its default, herd or sentinel client."
         ) from error
     except ValueError:  # its text quotes a part of the URL, which may be the password
-        message = f"REDISLOCK: the LOCATION of the cache {options.cache!r} is not a URL; quote what its password holds."
+        message = f"REDISLOCK: the LOCATION of the cache {alias!r} is not a URL; quote what its password holds."
         raise InvalidLockSettings(message) from None
     return client
+
+
+def impatient_client_of(alias: str, *, seconds: float) -> Redis:
+    """The same, for who asks several servers: one that does not answer must not keep the others waiting."""
+    return impatient(client_of(alias), seconds=seconds)
 
 
 class LockHandler(BaseConnectionHandler):  # type: ignore[type-arg]  # generic in the stubs only

@@ -54,7 +54,7 @@ def look(aliases: Iterable[str] | None = None, *, queues: bool = False) -> Overv
 
 def distinct(faults: dict[str, RedisLockError]) -> Iterator[str]:
     """The first alias of each place where locks are kept."""
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[tuple[str, str], ...]] = set()
     for alias in aliases_of(faults):
         try:
             place: Locks = locks[alias]

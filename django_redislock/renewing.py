@@ -131,6 +131,9 @@ def lost_by(hold: Hold, renewal: Renewal, answer: Answer, *, asked_at: float, se
     """
     if hold.count == 0:
         return False
+    if answer is Answer.UNKNOWN:
+        hold.lease.doubt("too few servers could be asked")
+        return False
     if answer is not Answer.DONE:
         return hold.lease.lose(LOSSES[answer])
     return not hold.lease.prolong(ttl=renewal.ttl, asked_at=asked_at, seen=seen) and hold.lease.expire()

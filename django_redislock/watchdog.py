@@ -27,6 +27,7 @@ from .renewing import (
     starved,
     tasks_of,
 )
+from .stores.base import Answer
 
 if TYPE_CHECKING:
     from .lease import Lease
@@ -87,7 +88,10 @@ class Rounds:
             logger.exception("The watchdog goes on after an error")
             self._doubt(store, holds, error)
             return []
-        self._pauses.pop(store, None)
+        if Answer.UNKNOWN in answers:
+            self._pauses[store] = clock.now() + pause_of(holds)
+        else:
+            self._pauses.pop(store, None)
         logger.debug("%d leases renewed, asked for at once", len(holds))
         return [
             hold.lease

@@ -16,7 +16,7 @@ from pytest_django import DjangoDbBlocker
 
 from tests.browser import find_browser
 from tests.flows import until
-from tests.servers import Missing
+from tests.servers import Missing, Redis
 from tests.servers.sets import ClusterSet, SentinelSet
 from tests.settings import cluster_cache, sentinel_cache
 
@@ -106,6 +106,21 @@ def sentinels(sentinel_set: SentinelSet, settings: Any) -> SentinelSet:
     settings.CACHES = {**settings.CACHES, "watched": sentinel_cache(addresses)}
     settings.REDISLOCK = {"default": {"CACHE": "watched"}}
     return sentinel_set
+
+
+@pytest.fixture(scope="session")
+def servers_of_quorum(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Redis]]:
+    """Five real servers, for a quorum. Ask for `real_redis` as well: where that is skipped, so is this."""
+    directory = tmp_path_factory.mktemp("quorum")
+    directory.chmod(0o755)
+    servers = [Redis(directory / str(number)) for number in range(5)]
+    try:
+        for server in servers:
+            server.start()
+        yield servers
+    finally:
+        for server in servers:
+            server.stop()
 
 
 @pytest.fixture(scope="session")

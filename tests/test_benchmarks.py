@@ -205,6 +205,13 @@ def test_many_takes_several_with_two_round_trips(real_redis, tmp_path):
     assert {name: row["round_trips"] for name, row in report["rows"].items()} == trips
 
 
+def test_a_quorum_needs_one_round_of_questions_each_way(real_redis, tmp_path):
+    report = run_benchmark("quorum", "--quick", to=tmp_path / "quorum.json")
+    trips = {name: row["round_trips"] for name, row in report["rows"].items()}
+    assert 6 <= trips['lock("name"), 3 servers'] < 7
+    assert 10 <= trips['lock("name"), 5 servers'] < 11
+
+
 def test_faults_lose_no_money(real_redis, tmp_path):
     orders = [f"{number},1014-22,1007-11,{1 + number % 3}.00,rent" for number in range(20)]
     (tmp_path / "few.csv").write_text("\n".join(["key,source,target,amount,purpose", *orders]))

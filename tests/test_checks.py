@@ -63,6 +63,14 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
+def three(*hosts: str) -> dict[str, Any]:
+    """The caches a, b and c."""
+    return {
+        name: a_cache(LOCATION=f"redis://{host}:6379/{number}")
+        for number, (name, host) in enumerate(zip("abc", hosts, strict=True))
+    }
+
+
 FAULTS: list[tuple[str, Any, dict[str, Any]]] = [
     *(("E001", redislock, {}) for redislock in (["default"], "default", ("default",), 5)),
     *(("E001", {"default": entry}, {}) for entry in (None, "default", ["CACHE"], 5)),
@@ -95,6 +103,10 @@ FAULTS: list[tuple[str, Any, dict[str, Any]]] = [
     ),
     *(("E011", {}, {"default": a_cache(LOCATION=location)}) for location in (None, "")),
     ("E011", {}, {"default": a_cache(LOCATION=[])}),
+    ("E014", {"default": {"GUARD": 0}}, {}),
+    ("E014", {"default": {"CACHE": ["a", "b", "c"], "GUARD": 5}}, three("a", "b", "c")),
+    ("E015", {"default": {"CACHE": ["a", "b", "c"]}}, three("a", "b", "b")),
+    ("E015", {"default": {"CACHE": ["a", "b", "c"]}}, three("a", "b", f"me:{SECRET}@b")),
 ]
 
 
@@ -135,6 +147,20 @@ def test_every_id_is_tested_and_described(fault):
 )
 def test_right_settings_have_no_fault(redislock, caches):
     assert found(redislock, **caches) == []
+
+
+def test_three_servers_are_a_quorum_and_of_four_no_more_may_fail():
+    names = ["a", "b", "c"]
+    caches = three("a", "b", "c") | {"d": a_cache(LOCATION="redis://d")}
+    assert found({"default": {"CACHE": names}}, **caches) == []
+    (message,) = found({"default": {"CACHE": [*names, "d"]}}, **caches)
+    assert (message.id, message.level) == ("django_redislock.W003", checks.WARNING)
+    assert message.msg == "REDISLOCK['default']: of 4 servers no more may fail than of 3."
+
+
+def test_each_server_of_a_quorum_is_checked():
+    caches = three("a", "b", "c") | {"b": a_cache(BACKEND="no.such.Cache")}
+    assert ids(found({"default": {"CACHE": ["a", "b", "absent"]}}, **caches)) == ["E009", "E008"]
 
 
 def test_no_setting_at_all_means_the_default_cache():

@@ -23,22 +23,39 @@ FUNCTION = posixpath.join
 
 def test_an_empty_entry_takes_every_default():
     assert read_options("default", {}) == Options(
-        cache="default", ttl=30, wait=10, max_hold=300, on_outage=OnOutage.RAISE, min_replicas=0, key_function=None
+        cache="default",
+        ttl=30,
+        wait=10,
+        max_hold=300,
+        on_outage=OnOutage.RAISE,
+        min_replicas=0,
+        guard=60,
+        key_function=None,
     )
 
 
 @pytest.mark.parametrize("kind", [dict, MappingProxyType])
 def test_every_option_is_read(kind):
     entry = kind({"CACHE": "locks", "TTL": timedelta(minutes=1), "WAIT": None, "MAX_HOLD": 90, "KEY_FUNCTION": PATH})
-    assert read_options("default", entry | {"ON_OUTAGE": "optimistic", "MIN_REPLICAS": 1}) == Options(
+    assert read_options("default", entry | {"ON_OUTAGE": "optimistic", "MIN_REPLICAS": 1, "GUARD": 120}) == Options(
         cache="locks",
         ttl=60,
         wait=None,
         max_hold=90,
         on_outage=OnOutage.OPTIMISTIC,
         min_replicas=1,
+        guard=120,
         key_function=FUNCTION,
     )
+
+
+def test_several_caches_are_a_quorum():
+    assert read_options("default", {"CACHE": ["a", "b", "c"]}).cache == ("a", "b", "c")
+    assert read_options("default", {"CACHE": ("a", "b", "c", "d")}).cache == ("a", "b", "c", "d")
+
+
+def test_one_server_never_sits_out():
+    assert read_options("default", {"CACHE": "a", "TTL": 600}).ttl == 600
 
 
 def test_every_option_has_a_default():
@@ -62,7 +79,13 @@ def test_a_key_function_is_a_function_or_its_path(function):
         ),
         ({"ttl": 30}, "no option 'ttl'"),
         ({5: 30}, "no option 5"),
-        *(({"CACHE": value}, r"\['CACHE'\]: a cache alias is expected") for value in (None, "", 5, b"a", ["default"])),
+        *(({"CACHE": value}, r"\['CACHE'\]: a cache alias is expected") for value in (None, "", 5, b"a", [5, 6, 7])),
+        *(({"CACHE": value}, "a quorum has 3 servers or more") for value in ([], ["a"], ["a", "b"], ("a", "b"))),
+        ({"CACHE": ["a", "b", "a"]}, "'a' is named more than once"),
+        ({"CACHE": ["a", "b", "redis://:hunter2@c"]}, "not a URL"),
+        ({"CACHE": ["a", "b", "c"], "TTL": 90}, r"\['GUARD'\]: it must not be shorter than TTL, 60 s than 90 s"),
+        ({"CACHE": ["a", "b", "c"], "GUARD": 10}, r"\['GUARD'\]: it must not be shorter than TTL, 10 s than 30 s"),
+        ({"GUARD": None}, r"\['GUARD'\]: ttl is a number of seconds"),
         *(({"TTL": value}, r"\['TTL'\]: seconds are a number or a timedelta") for value in NO_NUMBERS),
         *(({"WAIT": value}, r"\['WAIT'\]: seconds are a number or a timedelta") for value in NO_NUMBERS),
         ({"TTL": 0}, r"\['TTL'\]: ttl must be between 0\.01 and 1e\+12 seconds, not 0"),

@@ -219,7 +219,7 @@ def test_no_time_out(settings):
     settings.CACHES = {"default": cache("redis://a/1") | {"OPTIONS": {"SOCKET_TIMEOUT": None}}}
     settings.REDISLOCK = {}
     patient = Chart({})
-    patient.inquiry = locks["default"].inquiry
+    patient.store, patient.inquiry = locks["default"].parts[0]
     assert judge(findings.connections, patient) == (
         Level.WARNING,
         "No socket_timeout and no socket_connect_timeout: a server that hangs blocks whoever locks.",

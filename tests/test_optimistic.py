@@ -214,7 +214,8 @@ class TestRetry:
     def test_pauses_grow_twofold_from_ten_milliseconds_to_a_second(self, monkeypatch):
         monkeypatch.setattr("random.uniform", lambda low, high: (low, high))
         bounds = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1, 1]
-        assert list(pauses(10)) == [*((0, bound) for bound in bounds), None]
+        expected: list[Any] = [*((0, bound) for bound in bounds), None]
+        assert list(pauses(10)) == expected
 
     def test_pauses_are_random_and_bounded(self):
         *between, last = pauses(20)

@@ -231,6 +231,20 @@ def test_an_answer_ends_the_doubt(house, time):
     assert lease.state is LeaseState.HELD
 
 
+def test_a_lease_of_which_too_few_servers_could_say_is_in_doubt_and_the_others_are_renewed(house, time):
+    doubted, renewed = house.hold("a"), house.hold("b")
+    house.shelf.answers["a"] = Answer.UNKNOWN
+    time.now = THIRD
+    assert house.look() == pytest.approx(THIRD + 1)  # asked again soon, and not at once
+    assert (doubted.state, renewed.state) == (LeaseState.UNKNOWN, LeaseState.HELD)
+    assert renewed.deadline > doubted.deadline
+    time.now = DEADLINE - 0.001
+    house.look()
+    time.now = DEADLINE
+    assert house.lose() == [("a", LossReason.EXPIRED)]
+    assert "too few servers could be asked" in str(doubted.lost())
+
+
 def test_other_stores_are_not_kept_waiting_by_one_that_fails(house, time):
     other = Shelf()
     house.hold("bad")

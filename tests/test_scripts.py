@@ -13,7 +13,7 @@ from django_redis import get_redis_connection
 from redis import ConnectionPool, Redis
 
 from django_redislock.keys import Key
-from django_redislock.stores import listing, many, verbs
+from django_redislock.stores import ballots, listing, many, verbs
 from django_redislock.stores.base import Answer, Held, Taken
 from django_redislock.stores.redis import RedisStore
 from django_redislock.stores.scripts import Script
@@ -27,7 +27,7 @@ LOCK = SHARED.partition(" ")[0]
 
 FILES = resources.files("django_redislock.stores").joinpath("scripts")
 NAMES = sorted(file.name.removesuffix(".lua") for file in FILES.iterdir() if file.name.endswith(".lua"))
-ONE = ["acquire", "force", "inspect", "leave", "release", "renew"]
+ONE = ["acquire", "admit", "force", "inspect", "leave", "raise", "release", "renew", "vote"]
 SEVERAL = ["acquire_many", "leave_many", "release_many", "renew_many"]
 """Get the keys of as many locks as there are."""
 OF_A_BUCKET = ["list"]
@@ -59,7 +59,7 @@ def source_of(name: str) -> str:
 
 def script_of(name: str) -> Script:
     """A script as it is sent, with the parts that it shares."""
-    script = (vars(verbs) | vars(many) | vars(listing))[name.upper()]
+    script = (vars(verbs) | vars(many) | vars(listing) | vars(ballots))[name.upper()]
     assert isinstance(script, Script)
     return script
 

@@ -11,10 +11,11 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from ..exceptions import RedisLockError, StoreUnavailable
-from ..handler import locks
+from ..handler import Locks, locks
 from ..overview import aliases_of
 from .console import Console
 from .findings import EXAMINATIONS, Finding, Level, Patient
+from .quorum import examine_quorum
 from .trial import trial
 
 
@@ -47,11 +48,25 @@ def examine(alias: str) -> Iterator[Finding]:
     """All that is found about an alias; where the server cannot be asked, that is the last of it."""
     try:
         place = locks[alias]
-        for inquiry in place.inquiry.servers():
-            patient = Patient(alias, place, inquiry)
+    except RedisLockError as error:
+        yield Finding(Level.ERROR, "settings", str(error), "`manage.py check --tag caches` tells more.")
+        return
+    for number, part in enumerate(place.places):
+        found = examine_server(alias, place, number)
+        yield from found if len(place.places) == 1 else (about_node(finding, part.alias) for finding in found)
+    if len(place.places) > 1:
+        yield from examine_quorum(place)
+
+
+def examine_server(alias: str, place: Locks, number: int) -> Iterator[Finding]:
+    """All that is found about one of its servers."""
+    try:
+        _, whole = place.parts[number]
+        for inquiry in whole.servers():
+            patient = Patient(alias, place, number, inquiry)
             for look in EXAMINATIONS:
                 yield from (located(finding, inquiry.where) for finding in look(patient))
-        yield from trial(Patient(alias, place, place.inquiry))
+        yield from trial(Patient(alias, place, number, whole))
     except StoreUnavailable as error:
         remedy = "Start the server, or put LOCATION right: `manage.py check --tag caches` reads the settings."
         yield Finding(Level.ERROR, "connection", str(error), remedy)
@@ -62,6 +77,11 @@ def examine(alias: str) -> Iterator[Finding]:
 def located(finding: Finding, where: str) -> Finding:
     """The finding, which says of which server it is where there are several."""
     return replace(finding, about=f"{finding.about} of {where}") if where else finding
+
+
+def about_node(finding: Finding, cache: str) -> Finding:
+    """The finding, with the name of the server."""
+    return replace(finding, about=f"{cache}, {finding.about}")
 
 
 def describe(finding: Finding) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 from django.conf import settings
 
 from .. import clock
-from ..handler import Locks, is_cluster
+from ..handler import Locks, address_of, is_cluster
 from ..stores import scripts
 from ..stores.base import Refusal
 from ..stores.inquiry import Inquiry
@@ -50,12 +50,13 @@ SLOW, SKEWED = 0.005, 1.0
 class Patient:
     """A server of an alias."""
 
-    def __init__(self, alias: str, place: Locks, inquiry: Inquiry) -> None:
+    def __init__(self, alias: str, place: Locks, number: int, inquiry: Inquiry) -> None:
+        """`number`: which of the places; `inquiry` asks it, or one node of it."""
         self.alias = alias
-        self.cache = place.options.cache
+        self.cache = place.places[number].alias
         self.is_cluster = is_cluster(self.cache)
         self.min_replicas = place.options.min_replicas
-        self.store = place.store
+        self.store, _ = place.parts[number]
         self.inquiry = inquiry
         self.info = self._sections()
 
@@ -138,13 +139,6 @@ def sharing(patient: Patient) -> Iterator[Finding]:
         )
     else:
         yield Finding(Level.OK, "database", "No other cache of CACHES uses this Redis database.")
-
-
-def address_of(alias: str) -> tuple[str, ...]:
-    """The servers and the database of a cache, without user and password."""
-    location = settings.CACHES[alias].get("LOCATION") or ""
-    urls = location if isinstance(location, list | tuple) else str(location).split(",")
-    return tuple(re.sub(r"(?<=//)[^/]*@|\?.*$", "", str(url).strip()) for url in urls)
 
 
 def replication(patient: Patient) -> Iterator[Finding]:

@@ -136,6 +136,8 @@ class Answer(Enum):
     """Somebody else holds the key: the lease had ended before."""
     FORCED = "forced"
     """The key was taken away by force."""
+    UNKNOWN = "unknown"
+    """Too few of several servers could be asked; a renewal of several leases may be told so of one of them."""
 
 
 class Store(Protocol):

@@ -57,7 +57,7 @@ class LoopWakeups(Wakeups):
         super()._start_over()
         self._ready = asyncio.Event()
 
-    def _new_ear(self, token: str) -> Any:
+    def _new_ear(self, token: str, heard: Any) -> Any:
         return LoopEar(self, token)
 
     def _begin(self) -> Any:

@@ -29,6 +29,10 @@ MOMENT = 1.0
 """Seconds for which the first waiter waits for the subscription, before it goes on without: by asking again."""
 
 
+Heard = queue.SimpleQueue[Grant | None]
+"""What a waiter has heard and not taken notice of yet."""
+
+
 class Refused(Exception):
     """The server does not let this user subscribe."""
 
@@ -52,10 +56,10 @@ class WaitersEar:
 
     __slots__ = ("_heard", "_token", "_wakeups")
 
-    def __init__(self, wakeups: Wakeups, token: str) -> None:
+    def __init__(self, wakeups: Wakeups, token: str, heard: Heard | None = None) -> None:
         self._wakeups = wakeups
         self._token = token
-        self._heard: queue.SimpleQueue[Grant | None] = queue.SimpleQueue()
+        self._heard: Heard = queue.SimpleQueue() if heard is None else heard
 
     @property
     def channel(self) -> str:
@@ -101,17 +105,20 @@ class Wakeups:
         is_on = self._ready.is_set() and not self._refused and self._pid == os.getpid()
         return self._channel if is_on else ""
 
-    def ear(self, token: str, *, within: float | None = None) -> WaitersEar:
-        """As `Store.ear()`. The first one connects, and waits for that a moment."""
-        ear: WaitersEar = run(self.hearing(token, within))
+    def ear(self, token: str, *, within: float | None = None, heard: Heard | None = None) -> WaitersEar:
+        """As `Store.ear()`. The first one connects, and waits for that a moment.
+
+        What is heard is put into `heard`, where that is given: for one who listens at several places.
+        """
+        ear: WaitersEar = run(self.hearing(token, within, heard))
         return ear
 
-    def hearing(self, token: str, within: float | None) -> Steps[Any]:
+    def hearing(self, token: str, within: float | None, heard: Any = None) -> Steps[Any]:
         """The steps of `ear()`."""
         if self._pid != os.getpid():
             self._start_over()
         with self._guard:
-            ear = self._ears[token] = self._new_ear(token)
+            ear = self._ears[token] = self._new_ear(token, heard)
             if self._listener is None and not self._refused:
                 self._listener = self._begin()
         try:
@@ -121,8 +128,8 @@ class Wakeups:
             raise
         return ear
 
-    def _new_ear(self, token: str) -> WaitersEar:
-        return WaitersEar(self, token)
+    def _new_ear(self, token: str, heard: Heard | None) -> WaitersEar:
+        return WaitersEar(self, token, heard)
 
     def _begin(self) -> Any:
         """Begin to listen, beside what goes on here."""

@@ -1,0 +1,80 @@
+"""What to send to a node of a quorum, and how to read the answer: as `verbs`, without I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from . import scripts
+from .nodes import Ballot, Candidacy, SitsOut, Vote
+from .verbs import Call, names_of, read_edges, read_held, root_of, text, to_ms
+
+if TYPE_CHECKING:
+    from ..keys import Key
+
+VOTE = scripts.load("vote", "grant", "queue", "sitting")
+RAISE = scripts.load("raise", "grant")
+ADMIT = scripts.load("admit")
+
+NO_RUN = "-"
+"""In the place of a run id that the server does not tell."""
+
+FORGETTING = ("flushall", "flushdb", "swapdb", "replicaof", "slaveof", "debug", "config", "config|resetstat")
+"""Commands by which a server may have lost votes, or what it knows of these commands."""
+
+
+class Ballots:
+    """The calls for the locks below one prefix, at a node that sits out for `guard` seconds."""
+
+    def __init__(self, prefix: str, *, guard: float) -> None:
+        self._prefix = prefix
+        self._root = root_of(prefix)
+        self._marker = f"{self._root}:node"
+        self._guard = to_ms(guard)
+
+    def vote(self, key: Key, candidacy: Candidacy, *, channel: str, run: str) -> Call[Ballot]:
+        """Ask for the node's vote. `run` is the run id of the server."""
+        names = names_of(self._prefix, key.name)
+        token, ttl, holder, least = candidacy
+        args = (token, key.name, self._root, to_ms(ttl), holder, channel, least, run, self._guard)
+        return Call(VOTE, (*names.all, self._marker), args, read_vote)
+
+    def raise_fence(self, key: Key, fence: int, *, token: str) -> Call[bool]:
+        """Raise the fence of a vote."""
+        return Call(RAISE, names_of(self._prefix, key.name).all, (token, key.name, self._root, fence), bool)
+
+    def admit(self, seat: SitsOut, *, run: str, kept: float) -> Call[int]:
+        """Let the node vote earlier, which has lost nothing for so many seconds."""
+        return Call(ADMIT, (self._marker,), (run, seat.ends, to_ms(kept), self._guard), int)
+
+
+def read_vote(reply: list[Any]) -> Ballot:
+    """`{1, fence, now in us}`, `{3, ms left, end in ms}`, or as `read_acquire()` takes it."""
+    kind = reply[0]
+    if kind == 1:
+        return Vote(fence=reply[1], asked=reply[2])
+    if kind == 3:
+        return SitsOut(left=reply[1] / 1e3, ends=reply[2])
+    return read_held(reply[1:]) if kind == 0 else read_edges(reply)
+
+
+def read_info(reply: Any) -> dict[str, str]:
+    """What `INFO` says, name by name."""
+    lines = (line.partition(":") for line in text(reply).splitlines())
+    return {name: value for name, colon, value in lines if colon}
+
+
+def run_of(info: Mapping[str, str]) -> str:
+    """The run id that `INFO server` tells."""
+    return info.get("run_id") or NO_RUN
+
+
+def kept_for(info: Mapping[str, str]) -> float:
+    """Seconds for which the server has lost nothing, as far as it tells by `INFO`; 0 when it does not.
+
+    That is since its start, unless it was told to forget.
+    """
+    counted = any(name.startswith("cmdstat_") for name in info)
+    if not counted or info.get("evicted_keys") != "0" or any(f"cmdstat_{name}" in info for name in FORGETTING):
+        return 0.0
+    return float(info.get("uptime_in_seconds", 0))

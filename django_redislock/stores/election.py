@@ -1,0 +1,162 @@
+"""How a key is taken at several nodes: by the votes of a majority, and with a fence that no later majority misses.
+
+A first round asks all nodes for their votes. Where a majority gives them, but not all with one fence, a second round
+raises them to the highest: the lease counts only when a majority has heard of its fence, so that the next majority,
+which has a node in common with this one, gives a higher one.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from .. import clock, majority
+from .base import Edge, Held
+from .nodes import Asked, Ballot, Candidacy, Node, SitsOut, Vote
+from .verdicts import contested, refusal, votes_of
+
+if TYPE_CHECKING:
+    from ..keys import Key
+    from .panel import Panel, Replies
+
+TRIES = 5
+"""So often a key is asked for that others ask for at the same time, each getting some votes."""
+PAUSE = 0.004
+"""Seconds to the second of these tries at most; twice as many to the next."""
+MARGIN = 2_000
+"""Microseconds by which the fence that is hoped for is ahead of the nodes' clocks, for what is on its way longer."""
+
+Outcome = int | Held | tuple[Edge, ...]
+"""The fence, who holds the key, or the cycle that waiting for it would close."""
+
+
+class Lot(NamedTuple):
+    """What is asked for together."""
+
+    token: str
+    ttl: float
+    holder: str
+    channels: Sequence[str]
+    """Of each node, where one waits for its vote; empty: one does not."""
+    meanwhile: Callable[[], object] | None = None
+
+
+class Elections:
+    """The elections that are held at these nodes."""
+
+    def __init__(self, panel: Panel) -> None:
+        self._panel = panel
+        self._ahead = 0
+        """Microseconds by which the furthest of the nodes' clocks is ahead of ours, when last heard of."""
+
+    def hold(self, keys: Sequence[Key], lot: Lot) -> list[Outcome]:
+        """Ask for all keys, again for those that nobody has got. Raises `QuorumNotReached`; then none is taken."""
+        outcomes: dict[Key, Outcome] = {}
+        rest, pause, began = keys, PAUSE, clock.now()
+        try:
+            for tries_left in reversed(range(TRIES)):
+                found, again = self._round(rest, lot)
+                outcomes |= found
+                rest = [key for key in rest if key in again]
+                if not rest or not tries_left or clock.now() - began > lot.ttl / 4:
+                    break
+                clock.sleep(random.uniform(0, pause))
+                pause *= 2
+            if majority.validity(lot.ttl, elapsed=clock.now() - began) <= 0:
+                self._panel.fail("what was granted was over before all had answered", key=keys[0].name)
+        except BaseException:
+            self.withdraw(keys, lot)
+            raise
+        return [outcomes[key] for key in keys]
+
+    def withdraw(self, keys: Sequence[Key], lot: Lot) -> None:
+        """Give everything up, also where no answer came."""
+        self._panel.ask_enough(
+            lambda _, node: node.withdraw(keys, token=lot.token),
+            within=majority.patience(lot.ttl),
+            instead=lambda node: node.settle(keys, token=lot.token),
+        )
+
+    def _round(self, keys: Sequence[Key], lot: Lot) -> tuple[dict[Key, Outcome], set[Key]]:
+        """Ask once; gives what became of each key, and which of them are to be asked for again."""
+        replies = self._ask(keys, lot)
+        ballots = {key: self._panel.of(replies, index) for index, key in enumerate(keys)}
+        nodes = len(self._panel.nodes)
+        elected = [key for key in keys if majority.is_met(len(votes_of(ballots[key])), nodes=nodes)]
+        outcomes: dict[Key, Outcome] = {}
+        outcomes.update(self._with_fences(elected, ballots, lot))
+        refused = [key for key in keys if key not in outcomes]
+        if refused:
+            self._panel.require(seats(replies), about(keys), key=keys[0].name, also=absence(replies))
+            self._return(refused, ballots, lot)
+        again = set()
+        for key in refused:
+            answer = refusal(ballots[key])
+            if answer is None:
+                self._panel.fail("its votes were lost before they could be counted", key=key.name)
+            outcomes[key] = answer
+            if contested(ballots[key]):
+                again.add(key)
+        return outcomes, again
+
+    def _ask(self, keys: Sequence[Key], lot: Lot) -> Replies[list[Ballot]]:
+        """The first round; asked again at once when a node is found to have sat out without need."""
+        replies = self._ask_once(keys, lot)
+        return self._ask_once(keys, lot) if self._panel.plead(seats(replies)) else replies
+
+    def _ask_once(self, keys: Sequence[Key], lot: Lot) -> Replies[list[Ballot]]:
+        now = round(clock.now() * 1e6)
+        candidacy = Candidacy(lot.token, lot.ttl, lot.holder, now + self._ahead + MARGIN)
+
+        def start(number: int, node: Node) -> Asked[list[Ballot]]:
+            return node.vote(keys, candidacy=candidacy, channel=lot.channels[number] if lot.channels else "")
+
+        replies = self._panel.ask_enough(start, within=majority.patience(lot.ttl), meanwhile=lot.meanwhile)
+        told = [ballot.asked for reply in replies if reply for ballot in reply if isinstance(ballot, Vote)]
+        if told:
+            self._ahead = max(told) - now
+        return replies
+
+    def _with_fences(self, keys: Sequence[Key], ballots: dict[Key, list[Ballot | None]], lot: Lot) -> dict[Key, int]:
+        """The fence of each of the keys, which a majority has heard of; a key is missing that it was too late for."""
+        fences = {key: majority.highest(vote.fence for vote in votes_of(ballots[key])) for key in keys}
+        differ = [(key, fence) for key, (fence, is_to_raise) in fences.items() if is_to_raise]
+        found = {key: fence for key, (fence, is_to_raise) in fences.items() if not is_to_raise}
+        if differ:
+            replies = self._panel.ask_enough(
+                lambda _, node: node.raise_fences(differ, token=lot.token), within=majority.patience(lot.ttl)
+            )
+            for index, (key, fence) in enumerate(differ):
+                raised = sum(bool(answer) for answer in self._panel.of(replies, index))
+                if majority.is_met(raised, nodes=len(self._panel.nodes)):
+                    found[key] = fence
+        return found
+
+    def _return(self, keys: Sequence[Key], ballots: dict[Key, list[Ballot | None]], lot: Lot) -> None:
+        """Give the votes back that are not enough. The place in the lines of the other nodes is kept."""
+        won = {
+            number: [key for key in keys if isinstance(ballots[key][number], Vote)]
+            for number in range(len(self._panel.nodes))
+        }
+        if any(won.values()):
+            self._panel.ask(
+                lambda number, node: node.withdraw(won[number], token=lot.token) if won[number] else None,
+                within=majority.patience(lot.ttl),
+            )
+
+
+def seats(replies: Replies[list[Ballot]]) -> Replies[Ballot]:
+    """What the nodes say of themselves: one that sits out does so for each key."""
+    return replies.map(lambda reply: reply[0])
+
+
+def absence(replies: Replies[list[Ballot]]) -> str:
+    """Which nodes sit out, for people."""
+    left = [reply.left for reply in seats(replies) if isinstance(reply, SitsOut)]
+    return f"{len(left)} came back without data and sit out for {max(left):.1f} s more" if left else ""
+
+
+def about(keys: Sequence[Key]) -> str:
+    """The keys, for people."""
+    return f"{keys[0]} and {len(keys) - 1} more" if len(keys) > 1 else str(keys[0])

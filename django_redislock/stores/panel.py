@@ -1,0 +1,157 @@
+"""Several nodes, asked at once from one thread: each question is sent to all before the first answer is read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from .. import clock, majority
+from ..exceptions import QuorumNotReached, StoreUnavailable
+from .nodes import Ballot, SitsOut
+from .verdicts import answered
+
+if TYPE_CHECKING:
+    from .nodes import Asked, Node
+
+logger = logging.getLogger("django_redislock")
+
+S = TypeVar("S")
+T = TypeVar("T")
+Start = Callable[[int, "Node"], "Asked[T] | None"]
+"""Asks one node, whose number it is told too; gives nothing where that node is not concerned."""
+
+AWAY = 1.0
+"""Seconds for which a node that has kept us waiting is left alone where the others are enough."""
+
+
+class Replies(list[T | None]):
+    """For each node what it answered, if it did."""
+
+    def __init__(self, answers: Sequence[T | None], faults: Sequence[StoreUnavailable]) -> None:
+        super().__init__(answers)
+        self.faults = faults
+        """Why the others did not."""
+
+    def map(self, fn: Callable[[T], S]) -> Replies[S]:
+        """With something else in the place of each answer."""
+        return Replies([None if answer is None else fn(answer) for answer in self], self.faults)
+
+
+class Panel:
+    """The nodes, and which of them keep people waiting."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self.nodes = nodes
+        self._away: dict[int, float] = {}
+
+    def ask(self, start: Start[T], *, within: float) -> Replies[T]:
+        """Ask all nodes. Each has until `within` seconds from now for its answer."""
+        return self._ask(range(len(self.nodes)), start, within=within, meanwhile=None)
+
+    def ask_enough(
+        self,
+        start: Start[T],
+        *,
+        within: float,
+        meanwhile: Callable[[], object] | None = None,
+        instead: Callable[[Node], object] | None = None,
+    ) -> Replies[T]:
+        """The same, but those that are away are asked only when the others are not enough.
+
+        `meanwhile` is called when all have been asked, `instead` for each that is not.
+        """
+        now, numbers = clock.now(), range(len(self.nodes))
+        here = [number for number in numbers if self._away.get(number, now) <= now]
+        if len(here) == len(numbers) or not majority.is_met(len(here), nodes=len(numbers)):
+            return self._ask(numbers, start, within=within, meanwhile=meanwhile)
+        away = [number for number in numbers if number not in here]
+        replies = self._ask(here, start, within=within, meanwhile=meanwhile)
+        if majority.is_met(answered(replies), nodes=len(numbers)):
+            for number in away if instead is not None else ():
+                instead(self.nodes[number])  # type: ignore[misc]  # it is not None
+            return replies
+        rest = self._ask(away, start, within=within, meanwhile=None)
+        both = [mine if mine is not None else other for mine, other in zip(replies, rest, strict=True)]
+        return Replies(both, [*replies.faults, *rest.faults])
+
+    def _ask(
+        self, numbers: Sequence[int], start: Start[T], *, within: float, meanwhile: Callable[[], object] | None
+    ) -> Replies[T]:
+        faults: list[StoreUnavailable] = []
+        waiting: dict[int, Asked[T]] = {}
+        try:
+            for number in numbers:
+                asked = self._send(number, start, within=within, faults=faults)
+                if asked is not None:
+                    waiting[number] = asked
+            if meanwhile is not None:
+                meanwhile()
+            answers: list[T | None] = [None] * len(self.nodes)
+            until = clock.now() + within
+            for number in list(waiting):
+                answers[number] = self._receive(number, waiting.pop(number), until, faults)
+        finally:
+            for left_over in waiting.values():
+                left_over.abandon()
+        return Replies(answers, faults)
+
+    def _send(self, number: int, start: Start[T], *, within: float, faults: list[StoreUnavailable]) -> Asked[T] | None:
+        began = clock.now()
+        try:
+            return start(number, self.nodes[number])
+        except StoreUnavailable as error:
+            self._note(number, clock.now() - began >= within / 2)
+            faults.append(error)
+            return None
+
+    def _receive(self, number: int, asked: Asked[T], until: float, faults: list[StoreUnavailable]) -> T | None:
+        try:
+            return asked.receive(until)
+        except StoreUnavailable as error:
+            self._note(number, clock.now() >= until)
+            faults.append(error)
+            return None
+
+    def _note(self, number: int, was_slow: bool) -> None:
+        if was_slow:
+            self._away[number] = clock.now() + AWAY
+
+    @staticmethod
+    def of(replies: Sequence[Sequence[T] | None], index: int) -> list[T | None]:
+        """What each node answered about one of the keys."""
+        return [None if reply is None else reply[index] for reply in replies]
+
+    def plead(self, replies: Replies[Ballot]) -> bool:
+        """Let the nodes that sit out find out whether they have to; says whether one has not."""
+        if not any(isinstance(reply, SitsOut) for reply in replies):
+            return False
+        freed = False
+        for node, reply in zip(self.nodes, replies, strict=True):
+            if isinstance(reply, SitsOut):
+                try:
+                    freed |= node.plead(reply)
+                except StoreUnavailable as error:
+                    logger.debug("It sits out: %s", error)
+        return freed
+
+    @classmethod
+    def require(cls, replies: Replies[Any], about: str, *, key: str | None = None, also: str = "") -> None:
+        """Raise `QuorumNotReached` unless a majority has answered."""
+        count = answered(replies)
+        if majority.is_met(count, nodes=len(replies)):
+            return
+        told = "; ".join([*map(str, replies.faults), *filter(None, [also])])
+        cls.fail(
+            f"{count} of {len(replies)} nodes could be asked about {about}, and "
+            f"{majority.needed(len(replies))} are needed ({told})",
+            key=key,
+            cause=replies.faults[0] if replies.faults else None,
+        )
+
+    @staticmethod
+    def fail(why: str, *, key: str | None = None, cause: Exception | None = None) -> NoReturn:
+        """Raise `QuorumNotReached`."""
+        raise QuorumNotReached(
+            f"No quorum: {why}, so nobody knows who holds it. Check these servers.", key=key
+        ) from cause

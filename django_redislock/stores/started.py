@@ -1,0 +1,159 @@
+"""A question to a Redis server that has been sent, and is answered later."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from redis.exceptions import NoScriptError, ResponseError, TimeoutError
+
+from .. import clock
+from .asking import BROKEN, FAULTS
+from .ballots import read_info
+from .inquiry import first_of_its_script, spell
+from .verbs import Call
+
+if TYPE_CHECKING:
+    from ..exceptions import StoreUnavailable
+    from ..keys import Key
+
+T = TypeVar("T")
+Calls = Sequence[Call[T]]
+Make = Callable[[str], Calls[T]]
+"""Makes the calls for a run of the server, which has an id."""
+Undo = Callable[[bool], Calls[None]]
+"""Makes the calls that take back what was not answered; told whether it may have reached the server."""
+
+
+class Line(Protocol):
+    """The connections to a server. All of these raise what the client raises, but for `undo()`."""
+
+    def take(self) -> Any:
+        """A connection, which may not be connected yet."""
+
+    def give(self, connection: Any) -> None:
+        """It is free for the next question."""
+
+    def drop(self, connection: Any) -> None:
+        """Close it: there may be answers on it that nobody has read."""
+
+    def connect(self, connection: Any) -> str:
+        """Connect if need be; gives the run id of the server."""
+
+    def undo(self, connection: Any, calls: Calls[None], *, follows: bool) -> None:
+        """Take back what was not answered: before the next question, and now if it can follow on the connection."""
+
+    def unavailable(self, error: Exception, keys: Sequence[Key]) -> StoreUnavailable:
+        """The error that tells that the server could not be asked."""
+
+
+class Started(Generic[T]):
+    """An `Asked` on a connection of its own. It is sent when it is made; both halves raise `StoreUnavailable`."""
+
+    __slots__ = ("_asked", "_calls", "_connection", "_keys", "_line", "_make", "_undo")
+
+    def __init__(self, line: Line, make: Make[T], keys: Sequence[Key], undo: Undo) -> None:
+        self._line = line
+        self._make = make
+        self._keys = keys
+        self._undo = undo
+        self._asked = False
+        self._connection = line.take()
+        try:
+            self._calls = self._send()
+        except FAULTS as error:
+            raise self._failed(error) from error
+        except BaseException as error:
+            self._give_up(error)
+            raise
+
+    def receive(self, until: float) -> list[T]:
+        """The answers, if they come before that instant; asked again where the connection broke before."""
+        try:
+            answers = self._read(until)
+        except FAULTS as error:
+            raise self._failed(error) from error
+        except BaseException as error:
+            self._give_up(error)
+            raise
+        self._line.give(self._connection)
+        return answers
+
+    def abandon(self) -> None:
+        """Nobody is interested any more."""
+        self._give_up(TimeoutError("nobody waits for the answer"))
+
+    def _send(self) -> Calls[T]:
+        try:
+            return self._send_once()
+        except BROKEN:
+            self._line.drop(self._connection)
+            return self._send_once()
+
+    def _send_once(self) -> Calls[T]:
+        calls = self._make(self._line.connect(self._connection))
+        self._asked = True
+        write(self._connection, [("EVALSHA", call.script.sha, *call.words) for call in calls])
+        return calls
+
+    def _read(self, until: float) -> list[T]:
+        try:
+            return self._replies(until)
+        except BROKEN:
+            self._line.drop(self._connection)
+            self._calls = self._send_once()
+            return self._replies(until)
+
+    def _replies(self, until: float) -> list[T]:
+        try:
+            return read(self._connection, self._calls, until)
+        except NoScriptError:
+            commands = map(spell, self._calls, first_of_its_script(self._calls))
+            self._connection.send_packed_command(self._connection.pack_commands(list(commands)))
+            return read(self._connection, self._calls, until)
+
+    def _failed(self, error: Exception) -> StoreUnavailable:
+        """What to raise, after all has been done that can be done."""
+        self._give_up(error)
+        return self._line.unavailable(error, self._keys)
+
+    def _give_up(self, error: BaseException) -> None:
+        follows = self._asked and not isinstance(error, BROKEN)
+        self._line.undo(self._connection, self._undo(self._asked), follows=follows)
+        self._line.drop(self._connection)
+        self._line.give(self._connection)
+
+
+def write(connection: Any, commands: Sequence[tuple[Any, ...]]) -> None:
+    """Send the commands together."""
+    if len(commands) == 1:
+        connection.send_command(*commands[0])
+    else:
+        connection.send_packed_command(connection.pack_commands(commands))
+
+
+def read(connection: Any, calls: Calls[T], until: float) -> list[T]:
+    """The answers to the calls. The first error is raised when all have been read, so that more can be asked."""
+    answers, error = [], None
+    for call in calls:
+        left = until - clock.now()
+        # Where the connection itself waits for about as long, it need not be looked at before.
+        if left < (connection.socket_timeout or math.inf) / 2 and not connection.can_read(timeout=max(0.0, left)):
+            raise TimeoutError("no answer in time")
+        try:
+            answers.append(call.read(connection.read_response(disconnect_on_error=False)))
+        except ResponseError as refusal:
+            error = error or refusal
+    if error is not None:
+        raise error
+    return answers
+
+
+def ask_info(connection: Any, section: str) -> dict[str, str]:
+    """What the server says of itself; nothing where it does not tell this user."""
+    connection.send_command("INFO", section)
+    try:
+        return read_info(connection.read_response(disconnect_on_error=False))
+    except ResponseError:
+        return {}
