@@ -229,7 +229,7 @@ def test_no_time_out(settings):
 def test_a_clock_that_is_wrong_and_a_long_way_are_told(real, monkeypatch):
     monkeypatch.setattr(findings, "SLOW", 0.0)
     monkeypatch.setattr(findings, "SKEWED", -1.0)
-    found = list(findings.clocks(Patient("default", locks["default"], locks["default"].inquiry)))
+    found = list(findings.clocks(Patient("default", locks["default"], 0, locks["default"].parts[0][1])))
     assert [finding.level for finding in found] == [Level.WARNING, Level.WARNING]
     assert all(finding.remedy for finding in found)
 
@@ -238,7 +238,7 @@ def test_a_script_that_fails_is_named(real_redis, settings):
     with proxy_to(settings.CACHES["real"]["LOCATION"]) as wire:
         settings.CACHES = {"real": cache(f"redis://{wire.address}/0")}
         settings.REDISLOCK = {"default": {"CACHE": "real"}}
-        patient = Patient("default", locks["default"], locks["default"].inquiry)
+        patient = Patient("default", locks["default"], 0, locks["default"].parts[0][1])
         wire.faults.append(b"-ERR no Lua here\r\n")
         found = list(trial(patient))
     assert found[0].level is Level.ERROR
