@@ -31,7 +31,7 @@ IDS = {
     "KEY_FUNCTION": "E007",
     "MAX_HOLD": "E012",
     "ON_OUTAGE": "E013",
-    "MIN_REPLICAS": "E020",
+    "MIN_REPLICAS": "E016",
     "GUARD": "E014",
 }
 HINTS = {

@@ -81,7 +81,7 @@ FAULTS: list[tuple[str, Any, dict[str, Any]]] = [
     *(("E006", {"default": {"WAIT": value}}, {}) for value in (-1, "10", True, float("nan"), float("inf"), 10**400)),
     *(("E007", {"default": {"KEY_FUNCTION": value}}, {}) for value in (5, "", "function", "no.such", "os.sep")),
     *(("E013", {"default": {"ON_OUTAGE": value}}, {}) for value in ("hope", "", None, True, 5, ["raise"])),
-    *(("E020", {"default": {"MIN_REPLICAS": value}}, {}) for value in (-1, "1", None, True, 1.0)),
+    *(("E016", {"default": {"MIN_REPLICAS": value}}, {}) for value in (-1, "1", None, True, 1.0)),
     *(("E012", {"default": {"MAX_HOLD": value}}, {}) for value in (0, -1, "300", True, float("nan"), float("inf"))),
     ("E008", {"default": {"CACHE": "absent"}}, {}),
     *(

@@ -13,7 +13,7 @@ from django_redislock.stores.quorum import QuorumStore
 from tests import test_stores
 from tests.panels import Panel
 
-FIXTURES_OF_ONE_SERVER = {"server", "lock_alias", "real_server", "proxy", "faulty"}
+FIXTURES_OF_ONE_SERVER = {"server", "lock_alias", "place", "real_server", "proxy", "faulty"}
 
 
 def is_general(test: Any) -> bool:
