@@ -59,9 +59,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     sent: list[str] = []
     send = RedisStore._send
 
-    def note(store: RedisStore, call: Any, meanwhile: Any = None) -> Any:
+    def note(store: RedisStore, call: Any, **how: Any) -> Any:
         sent.append(call.script.source.rpartition("\n-- KEYS")[0].rpartition("\n-- ")[0])
-        return send(store, call, meanwhile)
+        return send(store, call, **how)
 
     monkeypatch.setattr(RedisStore, "_send", note)
     return sent
