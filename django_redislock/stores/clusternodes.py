@@ -15,7 +15,7 @@ from redis.exceptions import (
     ConnectionError,
     MovedError,
     RedisClusterException,
-    TimeoutError,
+    RedisError,
     TryAgainError,
 )
 
@@ -71,6 +71,7 @@ class Nodes:
         self._connect = connect
         self._client: Any = None
         self._guard = threading.Lock()
+        self._refreshed = 0
         self._nodes: dict[Address, Node] = {}
         self._moved: dict[str, Address] = {}
         self._hung: dict[Address, float] = {}
@@ -110,14 +111,21 @@ class Nodes:
             self.refresh()
 
     def refresh(self) -> None:
-        """Ask the cluster anew who has what. Where nobody answers it stays as it was."""
+        """Ask the cluster anew who has what. Where nobody answers it stays as it was.
+
+        Who comes while another one asks takes what that finds.
+        """
+        seen = self._refreshed
         with self._guard:
+            if self._refreshed != seen:
+                return
             try:
                 self.client.nodes_manager.initialize()
-            except (RedisClusterException, ConnectionError, TimeoutError, OSError) as error:
+            except (RedisClusterException, RedisError, OSError) as error:
                 logger.debug("The nodes could not be asked anew: %s", type(error).__name__)
                 return  # the question that led here tells its own fault
             self._moved.clear()
+            self._refreshed += 1
 
     def hangs(self, node: Node) -> bool:
         """Whether the node did not answer a moment ago."""

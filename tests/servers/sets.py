@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -69,6 +70,17 @@ class Member(Redis):
             return bool(self.client.role()[0] == "master")
         except (ConnectionError, OSError):
             return False
+
+
+class Node(Member):
+    """One of a cluster."""
+
+    def prepare(self) -> None:
+        """Choose the port; 10,000 above it the nodes talk to each other."""
+        while True:
+            super().prepare()
+            with suppress(OSError, OverflowError), socket.create_server((LOOPBACK, self.port + 10_000)):
+                return
 
 
 class Watcher(Member):
@@ -198,7 +210,7 @@ class ClusterSet:
         self._until = until
         options = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS))
         fast = ("--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0")
-        self.servers = [Member(directory / f"node-{number}", *options, *fast) for number in range(6)]
+        self.servers = [Node(directory / f"node-{number}", *options, *fast) for number in range(6)]
 
     def start(self) -> None:
         """Start all of them, and wait until they are a cluster. Raises `Missing`."""
