@@ -46,7 +46,7 @@ def cluster_client(url: str, *, startup: Sequence[str], options: Mapping[str, An
 
     Raises redis-py's errors when none of them can be asked; who has no client cannot know what they must not tell.
     """
-    secrets = secrets_in({**options, **parse_url(url)})
+    secrets = secrets_in({**options, **parse_url(url)})  # type: ignore[no-untyped-call]
     node: Any = ClusterNode
     nodes = [node(parts.hostname, parts.port or 6379) for parts in (urlsplit(f"//{name}") for name in startup)]
     try:
