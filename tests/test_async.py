@@ -20,6 +20,7 @@ from django_redislock import (
     LeaseLost,
     LockBusy,
     LockNotHeld,
+    StoreUnavailable,
     WaitTimeout,
     get_lease,
     lock,
@@ -29,7 +30,15 @@ from django_redislock import (
 )
 from django_redislock.exceptions import LossReason
 from django_redislock.forcing import force_release
+from django_redislock.handler import locks
+from django_redislock.keylock import KeyLock
+from django_redislock.keys import Key
 from django_redislock.lease import LeaseState
+from django_redislock.steps import arun
+from django_redislock.stores import loopconnections
+from django_redislock.stores.base import Answer
+from django_redislock.stores.loopconnections import KEPT, MOST
+from django_redislock.stores.redis import RedisStore
 from testproject.bank.models import Account
 from tests.flows import client_of
 
@@ -529,3 +538,73 @@ def test_the_release_is_carried_out_although_the_task_is_cancelled(tidy):
         assert await lock(NAME, alias="real").ainfo() is None
 
     going_through(work())
+
+
+# Connections
+
+
+def test_many_tasks_share_a_few_connections_and_keep_two(tidy, monkeypatch):
+    monkeypatch.setattr(loopconnections, "WHILE", 0.01)
+
+    async def one(number: int) -> None:
+        async with lock(f"{NAME} {number}", alias="real"):
+            await asyncio.sleep(0)
+
+    async def work() -> tuple[int, int]:
+        await asyncio.gather(*map(one, range(200)))
+        connections = locks["real"].store.twin._connections
+        most = connections._count
+        while connections._count > KEPT:
+            await asyncio.sleep(0.01)
+        await one(0)
+        return most, connections._count
+
+    assert going_through(work()) == (MOST, KEPT)
+
+
+def test_who_waits_for_a_connection_may_be_cancelled(tidy):
+    async def work() -> bool:
+        twin = locks["real"].store.twin
+        await lock(NAME, alias="real").ainfo()
+        taken = [await twin._connections.take() for _ in range(MOST)]
+        waiter = asyncio.create_task(lock(NAME, alias="real").ainfo())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+        for one in taken:
+            twin._connections.give(one)
+        return await aenters("real")
+
+    assert going_through(work())
+
+
+def test_a_server_that_answers_nobody_is_told(tidy, monkeypatch):
+    async def work() -> None:
+        twin = locks["real"].store.twin
+        await lock(NAME, alias="real").ainfo()
+        monkeypatch.setattr(twin._connections, "_patience", 0.02)
+        taken = [await twin._connections.take() for _ in range(MOST)]
+        try:
+            await lock(NAME, alias="real").ainfo()
+        finally:
+            for one in taken:
+                twin._connections.give(one)
+
+    with pytest.raises(StoreUnavailable, match="16 questions have not been answered"):
+        going_through(work())
+
+
+def test_a_store_that_only_threads_can_ask_is_asked_in_threads(tidy):
+    shelf = KeyLock(RedisStore(lambda: client_of("real"), scope="plain", prefix="plain"), Key(NAME))
+
+    async def work() -> list[Answer]:
+        lease = await shelf.aacquire(flow="one".ljust(16, "_"), ttl=30, wait=0)
+        waiter = asyncio.create_task(shelf.aacquire(flow="other".ljust(16, "_"), ttl=30, wait=20))
+        while not (await shelf.store.twin.inspect(shelf.key)).waiters:
+            await asyncio.sleep(0.01)
+        first = await arun(shelf.releasing(shelf.store.twin, lease))
+        return [first, await arun(shelf.releasing(shelf.store.twin, await waiter))]
+
+    assert going_through(work()) == [Answer.DONE] * 2

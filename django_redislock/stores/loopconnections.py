@@ -72,9 +72,7 @@ class LoopConnections:
                 first.set_result(connection)
                 return
         self._idle.append(connection)
-        if len(self._idle) > KEPT and self._trimming is None:
-            self._spare = len(self._idle)
-            self._trimming = asyncio.get_running_loop().call_later(WHILE, self._trim)
+        self._watch()
 
     async def aclose(self) -> None:
         """Close those that are idle."""
@@ -100,14 +98,21 @@ class LoopConnections:
             raise
         return place.result()
 
+    def _watch(self) -> None:
+        """See whether more are open than are needed."""
+        if len(self._idle) > KEPT and self._trimming is None:
+            self._spare = len(self._idle)
+            self._trimming = asyncio.get_running_loop().call_later(WHILE, self._trim)
+
     def _trim(self) -> None:
-        """Close what nobody has needed for a while."""
+        """Close what nobody has needed for a while, and look again after another."""
         self._trimming = None
         for _ in range(min(self._spare, len(self._idle)) - KEPT):
             self._count -= 1
             task = asyncio.ensure_future(self._idle.pop(0).disconnect())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
+        self._watch()
 
 
 def maker_of(pool: redis.ConnectionPool) -> Callable[[dict[str, Any]], Any]:
