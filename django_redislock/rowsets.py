@@ -46,7 +46,7 @@ def locked_rows(
     on leaving what `locked()` and `locked_many()` raise.
     """
     if len(wanted) == 1 and beyond is None:
-        (target, found) = wanted[0]
+        ((target, found),) = wanted
         return OneRow(target.name, locked(target.rows, found.pk, atomic=atomic, **terms, **found.lookup))
     return several(wanted, terms, atomic=atomic, beyond=beyond)
 

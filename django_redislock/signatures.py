@@ -24,10 +24,16 @@ class Accepts:
     def adapt(self, given: Mapping[str, Any], *, used: Iterable[str], added: Mapping[str, Any]) -> dict[str, Any]:
         """The keywords to call it with: without what was used and it does not take, with what is added and it does."""
         adapted = dict(given)
+        if self.anything:
+            adapted.update(added)
+            return adapted
+        names = self.names
         for name in used:
-            if name not in self:
+            if name not in names:
                 del adapted[name]
-        adapted.update({name: value for name, value in added.items() if name in self})
+        for name in added:
+            if name in names:
+                adapted[name] = added[name]
         return adapted
 
 

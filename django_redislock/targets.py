@@ -17,6 +17,9 @@ RowIn = str | Mapping[str, str] | Callable[..., Any] | None
 function of the call's arguments that gives the primary key or a lookup; `None`: the usual names are tried."""
 
 
+NO_LOOKUP: Mapping[str, Any] = {}
+
+
 class Found(NamedTuple):
     """What a call says about the row."""
 
@@ -49,10 +52,16 @@ class Target:
             return {"pk": self.row} if self.row in given else None
         if isinstance(self.row, Mapping):
             return self.row if given.keys() >= set(self.row.values()) else None
+        name = self._usual_name(given)
+        if name is not None:
+            return {"pk": name}
+        return {"slug": "slug"} if "slug" in given else None
+
+    def _usual_name(self, given: Mapping[str, Any]) -> str | None:
         for name in self.usual_names:
             if name in given:
-                return {"pk": name}
-        return {"slug": "slug"} if "slug" in given else None
+                return name
+        return None
 
     def find(self, args: tuple[Any, ...], given: Mapping[str, Any]) -> Found:
         """The row that a call names.
@@ -60,6 +69,8 @@ class Target:
         Raises `TypeError` when it has no such parameter, the model's `DoesNotExist` when there is nothing in it.
         """
         used: Collection[str] = ()
+        if self.row is None and (name := self._usual_name(given)) is not None and given[name] is not None:
+            return Found(given[name], NO_LOOKUP, (name,))  # as below, in fewer steps: most calls are like that
         if callable(self.row):
             lookup = self.row(*args, **given)
         else:
@@ -71,7 +82,7 @@ class Target:
             message = f"The call names no {self.model._meta.label}."
             raise self.model.DoesNotExist(message)  # type: ignore[attr-defined]  # each model has its own
         if len(lookup) == 1 and "pk" in lookup:
-            return Found(lookup["pk"], {}, used)
+            return Found(lookup["pk"], NO_LOOKUP, used)
         return Found(None, lookup, used)
 
     def _ensure_named(self, given: Mapping[str, Any]) -> Mapping[str, str]:

@@ -29,22 +29,21 @@ def take_over(wrapper: Any) -> None:
 NONE: AbstractContextManager[None] = nullcontext()
 
 
-def request_transactions(without: frozenset[str], before_commit: Callable[[], None]) -> AbstractContextManager[None]:
-    """The transactions that `ATOMIC_REQUESTS` asks for, as far as none is open on that database.
-
-    `before_commit` is called when the block has ended well and there is something to commit.
-    """
-    aliases = [
+def wanted_by_settings(without: frozenset[str]) -> list[str]:
+    """The databases of which `ATOMIC_REQUESTS` asks for a transaction, as far as none is open there."""
+    return [
         alias
         for alias, settings in connections.settings.items()
         if settings["ATOMIC_REQUESTS"] and alias not in without and not users_blocks(connections[alias])
     ]
-    return transactions(aliases, before_commit) if aliases else NONE
 
 
 @contextmanager
 def transactions(aliases: list[str], before_commit: Callable[[], None]) -> Iterator[None]:
-    """Transactions on several databases."""
+    """Transactions on several databases.
+
+    `before_commit` is called when the block has ended well.
+    """
     with ExitStack() as stack:
         for alias in aliases:
             stack.enter_context(atomic(using=alias))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django.http import HttpRequest
@@ -17,7 +18,12 @@ def work_of(request: HttpRequest) -> Work:
     The query is left out, and so is a user whom nobody has asked for: finding out who it is would ask the database
     while the lock is being acquired.
     """
-    return Work(f"{request.method} {escape_uri_path(request.path)}", user_of(request))
+    path = request.path if is_plain(request.path) else escape_uri_path(request.path)
+    return Work(f"{request.method} {path}", user_of(request))
+
+
+is_plain = re.compile(r"[\w/.~-]*", re.ASCII).fullmatch
+"""Whether a path has nothing in it that would have to be escaped; most have not."""
 
 
 def user_of(request: Any) -> str:

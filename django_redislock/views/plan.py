@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property, partial, wraps
 from typing import Any, Literal
@@ -13,21 +13,19 @@ from django.db.models import Model
 from ..bridging import blocking, in_a_thread, is_async
 from ..functions import get_lease
 from ..handler import DEFAULT_ALIAS
-from ..holder import is_described, working_on
+from ..holder import WorkingOn, is_described
 from ..rowsets import Wanted, locked_rows
 from ..signatures import Accepts, accepted_by
 from ..targets import Target
 from ..terms import LockTerms
 from . import framework
 from .answers import answer
-from .atomic import opted_out, request_transactions, take_over
+from .atomic import NONE, opted_out, take_over, transactions, wanted_by_settings
 from .holding import request_of, work_of
 from .refusals import ANSWERED, SAFE, Manner, refusal_of
 from .streams import Streaming, leave_to, refuse_stream
 
 Methods = Collection[str] | Literal["unsafe"] | None
-
-DESCRIBED: AbstractContextManager[None] = nullcontext()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +55,9 @@ class Plan:
             used = [name for target in self.targets for name in (target.named_in(given) or {}).values()]
             return self.invoke(*args, **self.accepts.adapt(given, used=used, added={}))
         try:
-            with DESCRIBED if is_described() else working_on(partial(work_of, request)):
+            if is_described():
+                return self.call_with_rows(request, args, given)
+            with WorkingOn(partial(work_of, request)):
                 return self.call_with_rows(request, args, given)
         except ANSWERED as error:
             refusal = refusal_of(error, self.manner)
@@ -68,7 +68,14 @@ class Plan:
 
     def has_rows(self, given: Mapping[str, Any]) -> bool:
         """Whether the rows are there already: one handler has called another."""
+        if self.names.isdisjoint(given):
+            return False
         return all(isinstance(given.get(target.name), target.model) for target in self.targets)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The parameters in which the view gets its rows."""
+        return frozenset(target.name for target in self.targets)
 
     def is_not_concerned(self, given: Mapping[str, Any]) -> bool:
         """Whether this is a handler among all of a class to which the URL names no row."""
@@ -92,20 +99,24 @@ class Plan:
     ) -> Any:
         """Call the view with the rows, locked."""
         with locked_rows(wanted, self.terms, atomic=self.atomic, beyond=beyond) as rows:
-            with request_transactions(self.without, partial(self.ensure_held, rows)):
+            aliases = wanted_by_settings(self.without)
+            with transactions(aliases, partial(self.ensure_held, rows)) if aliases else NONE:
                 response = self.invoke(*args, **self.adapted(given, wanted, rows))
-                if beyond is None:
+                if beyond is None and getattr(response, "streaming", False):
                     refuse_stream(response, self.view)
                 return response
 
-    def call_without_lock(self, args: tuple[Any, ...], given: Mapping[str, Any], wanted: Iterable[Wanted]) -> Any:
+    def call_without_lock(self, args: tuple[Any, ...], given: Mapping[str, Any], wanted: Sequence[Wanted]) -> Any:
         """Call the view with the rows as they are."""
-        with request_transactions(self.without, nothing):
+        aliases = wanted_by_settings(self.without)
+        with transactions(aliases, nothing) if aliases else NONE:
             rows = {target.name: target.read(found) for target, found in wanted}
             return self.invoke(*args, **self.adapted(given, wanted, rows))
 
-    def adapted(self, given: Mapping[str, Any], wanted: Iterable[Wanted], rows: Mapping[str, Model]) -> dict[str, Any]:
+    def adapted(self, given: Mapping[str, Any], wanted: Sequence[Wanted], rows: Mapping[str, Model]) -> dict[str, Any]:
         """The view's keywords: what named the rows only if it takes that, and the rows."""
+        if len(wanted) == 1:
+            return self.accepts.adapt(given, used=wanted[0].found.used, added=rows)
         used = [name for _, found in wanted for name in found.used]
         return self.accepts.adapt(given, used=used, added=rows)
 
