@@ -18,7 +18,7 @@ from django_redis.cache import RedisCache
 from django_redis.client import DefaultClient, ShardClient
 
 from .conf import DEFAULTS, READERS, OnOutage, faults_of
-from .handler import DEFAULT_ALIAS, doubles_of
+from .handler import DEFAULT_ALIAS, doubles_of, several_behind
 from .managers import LockQuerySet
 from .versions import version_field_of
 
@@ -31,7 +31,7 @@ IDS = {
     "KEY_FUNCTION": "E007",
     "MAX_HOLD": "E012",
     "ON_OUTAGE": "E013",
-    "MIN_REPLICAS": "E016",
+    "MIN_REPLICAS": "E020",
     "GUARD": "E014",
 }
 HINTS = {
@@ -42,7 +42,7 @@ HINTS = {
     "WAIT": "Give the seconds that acquiring may wait, such as 10; 0 for one try, None for ever.",
     "MAX_HOLD": "Give the seconds after which a held lock goes to the next in line, such as 300; None: never.",
     "ON_OUTAGE": "Write 'raise', or 'optimistic' for rows with versions to go on without lock when Redis is away.",
-    "MIN_REPLICAS": "Give the number of replicas that have to know of a lock before it counts, such as 1; 0: none.",
+    "MIN_REPLICAS": "Give the number of replicas that have to know of a lock before it counts; 0: none, or a quorum.",
     "GUARD": "Give the seconds that a server sits out after it lost its data, such as 60; no ttl may be longer.",
     "KEY_FUNCTION": "Give a function, or its dotted path, that takes (name, *, model) and returns a name.",
 }
@@ -108,6 +108,9 @@ def _quorum_faults(where: str, aliases: Sequence[str]) -> Iterator[CheckMessage]
     for doubles in doubles_of(aliases):
         message = f"{where}: {doubles} are one server, which would have several votes."
         yield _error("E015", message, "Name servers that share nothing.")
+    for several in filter(None, map(several_behind, filter(settings.CACHES.__contains__, aliases))):
+        hint = "Name a cache that reaches one server; without a list CACHE may be a cluster, or have Sentinels."
+        yield _error("E021", f"{where}: {several}", hint)
     if len(aliases) % 2 == 0:
         yield Warning(
             f"{where}: of {len(aliases)} servers no more may fail than of {len(aliases) - 1}.",

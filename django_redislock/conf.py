@@ -83,18 +83,29 @@ def faults_of(alias: str, entry: Any) -> Iterator[Fault]:
             read(entry.get(name, DEFAULTS[name]))
         except (TypeError, ValueError, ImportError) as error:
             yield Fault(name, f"{where}[{name!r}]: {error}")
-    yield from guard_faults(where, {**DEFAULTS, **entry})
+    if isinstance(entry.get("CACHE"), list | tuple):
+        yield from guard_faults(where, {**DEFAULTS, **entry})
+        yield from replica_faults(where, {**DEFAULTS, **entry})
 
 
 def guard_faults(where: str, entry: Mapping[str, Any]) -> Iterator[Fault]:
     """A server of a quorum that sits out for less than a ttl could give a vote twice."""
-    if isinstance(entry["CACHE"], list | tuple):
-        try:
-            ttl, guard = read_ttl(entry["TTL"]), read_ttl(entry["GUARD"])
-        except (TypeError, ValueError):  # which is told of the option itself
-            return
-        if guard < ttl:
-            yield Fault("GUARD", f"{where}['GUARD']: it must not be shorter than TTL, {guard:g} s than {ttl:g} s.")
+    try:
+        ttl, guard = read_ttl(entry["TTL"]), read_ttl(entry["GUARD"])
+    except (TypeError, ValueError):  # which is told of the option itself
+        return
+    if guard < ttl:
+        yield Fault("GUARD", f"{where}['GUARD']: it must not be shorter than TTL, {guard:g} s than {ttl:g} s.")
+
+
+def replica_faults(where: str, entry: Mapping[str, Any]) -> Iterator[Fault]:
+    """A vote is that of one server, whatever its replicas know."""
+    try:
+        count = read_min_replicas(entry["MIN_REPLICAS"])
+    except (TypeError, ValueError):  # which is told of the option itself
+        return
+    if count:
+        yield Fault("MIN_REPLICAS", f"{where}['MIN_REPLICAS']: a quorum waits for no replicas: 0, not {count}.")
 
 
 def read_cache(value: Any) -> str | tuple[str, ...]:

@@ -15,6 +15,7 @@ from django.core.signals import setting_changed
 from django.utils.connection import BaseConnectionHandler
 from django.utils.module_loading import import_string
 from django_redis import get_redis_connection
+from django_redis.pool import SentinelConnectionFactory
 
 from .cluster import ClusterConnectionFactory
 from .conf import InvalidLockSettings, Options, read_options
@@ -68,13 +69,10 @@ class Place:
     def node(self, options: Options) -> RedisNode:
         """The locks that it has a vote for. It is not waited for as long as the cache would wait.
 
-        Raises `InvalidLockSettings` for a cluster, and where replicas are to be waited for.
+        Raises `InvalidLockSettings` for what is not one server.
         """
-        if is_cluster(self.alias) or options.min_replicas:
-            raise InvalidLockSettings(
-                f"REDISLOCK: a quorum is made of independent servers, without MIN_REPLICAS: {self.alias!r} cannot be "
-                f"one of a cluster, and no replica of its could count."
-            )
+        if several := several_behind(self.alias):
+            raise InvalidLockSettings(f"REDISLOCK: {several}")
         self.client = partial(impatient_client_of, self.alias, seconds=patience(options.ttl))
         return RedisNode(self.client, scope=self.alias, prefix=self.prefix, guard=options.guard)
 
@@ -131,9 +129,23 @@ class Locks:
 
 
 def is_cluster(cache: str) -> bool:
-    """Whether the cache is on a Redis Cluster: its `CONNECTION_FACTORY` says so.
+    """Whether the cache is on a Redis Cluster: its `CONNECTION_FACTORY` says so."""
+    return issubclass(factory_of(cache), ClusterConnectionFactory)
 
-    Raises `InvalidLockSettings` for a factory that cannot be imported.
+
+def several_behind(cache: str) -> str:
+    """Why the cache cannot be a server of a quorum; empty where it can."""
+    factory = factory_of(cache)
+    for kind, what in ((ClusterConnectionFactory, "a cluster"), (SentinelConnectionFactory, "whom Sentinels name")):
+        if issubclass(factory, kind):
+            return f"a quorum is made of single servers, and the cache {cache!r} leads to {what}."
+    return ""
+
+
+def factory_of(cache: str) -> type:
+    """The `CONNECTION_FACTORY` of the cache; `object` where it is django-redis' own affair.
+
+    Raises `InvalidLockSettings` for one that cannot be imported.
     """
     default = getattr(settings, "DJANGO_REDIS_CONNECTION_FACTORY", None)
     path = caches.settings[cache].get("OPTIONS", {}).get("CONNECTION_FACTORY") or default
@@ -141,7 +153,7 @@ def is_cluster(cache: str) -> bool:
         factory = path and import_string(path)
     except ImportError as error:
         raise InvalidLockSettings(f"REDISLOCK: CONNECTION_FACTORY of the cache {cache!r}: {error}") from error
-    return isinstance(factory, type) and issubclass(factory, ClusterConnectionFactory)
+    return factory if isinstance(factory, type) else object
 
 
 def lock_in(store: Store, name: str) -> KeyLock:

@@ -71,6 +71,11 @@ def three(*hosts: str) -> dict[str, Any]:
     }
 
 
+SEVERAL = [
+    a_cache(LOCATION="redis://c:6379", OPTIONS={"CONNECTION_FACTORY": path, "PASSWORD": SECRET})
+    for path in ("django_redislock.cluster.ClusterConnectionFactory", "django_redis.pool.SentinelConnectionFactory")
+]
+
 FAULTS: list[tuple[str, Any, dict[str, Any]]] = [
     *(("E001", redislock, {}) for redislock in (["default"], "default", ("default",), 5)),
     *(("E001", {"default": entry}, {}) for entry in (None, "default", ["CACHE"], 5)),
@@ -81,7 +86,7 @@ FAULTS: list[tuple[str, Any, dict[str, Any]]] = [
     *(("E006", {"default": {"WAIT": value}}, {}) for value in (-1, "10", True, float("nan"), float("inf"), 10**400)),
     *(("E007", {"default": {"KEY_FUNCTION": value}}, {}) for value in (5, "", "function", "no.such", "os.sep")),
     *(("E013", {"default": {"ON_OUTAGE": value}}, {}) for value in ("hope", "", None, True, 5, ["raise"])),
-    *(("E016", {"default": {"MIN_REPLICAS": value}}, {}) for value in (-1, "1", None, True, 1.0)),
+    *(("E020", {"default": {"MIN_REPLICAS": value}}, {}) for value in (-1, "1", None, True, 1.0)),
     *(("E012", {"default": {"MAX_HOLD": value}}, {}) for value in (0, -1, "300", True, float("nan"), float("inf"))),
     ("E008", {"default": {"CACHE": "absent"}}, {}),
     *(
@@ -103,6 +108,8 @@ FAULTS: list[tuple[str, Any, dict[str, Any]]] = [
     ),
     *(("E011", {}, {"default": a_cache(LOCATION=location)}) for location in (None, "")),
     ("E011", {}, {"default": a_cache(LOCATION=[])}),
+    ("E020", {"default": {"CACHE": ["a", "b", "c"], "MIN_REPLICAS": 1}}, three("a", "b", "c")),
+    *(("E021", {"default": {"CACHE": ["a", "b", "c"]}}, three("a", "b", "c") | {"c": entry}) for entry in SEVERAL),
     ("E014", {"default": {"GUARD": 0}}, {}),
     ("E014", {"default": {"CACHE": ["a", "b", "c"], "GUARD": 5}}, three("a", "b", "c")),
     ("E015", {"default": {"CACHE": ["a", "b", "c"]}}, three("a", "b", "b")),

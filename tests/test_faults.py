@@ -16,7 +16,8 @@ from redis.exceptions import ConnectionError, RedisError, ResponseError, Timeout
 from django_redislock import LeaseLost, LockBusy, LockNotHeld, StoreUnavailable, WaitTimeout, clock, lock, lock_many
 from django_redislock.guards import NamedLock
 from django_redislock.handler import locks
-from django_redislock.keys import bucket_of
+from django_redislock.holder import encode_current
+from django_redislock.keys import Key, bucket_of
 from django_redislock.lease import Lease, LeaseState
 from django_redislock.many import NamedLocks
 from django_redislock.steps import Steps, run
@@ -193,6 +194,24 @@ class TestWait:
             fails(place.result, cause)
             until(lambda: waiters() == 0)
         assert is_free()
+
+    def test_who_cannot_even_ask_again_is_not_left_in_the_queue(self, proxy):
+        """It waited on a connection that has broken: a release would make it the owner while it is gone."""
+        store, token = locks["default"].store, "t" * 16
+        ask = partial(store.acquire, Key("a"), token=token, ttl=30, holder=encode_current())
+        ear = store.ear(token, within=5)
+        with theirs():
+            ask(channel=ear.channel)
+            assert waiters() == 1
+            proxy.vanish()
+            until(lambda: not ear.channel)
+            store.close()  # so that it needs a new connection, and nothing is sent
+            with pytest.raises(StoreUnavailable):
+                ask(channel=ear.channel)
+            ear.close()
+            proxy.is_away = False
+            store.inspect(Key("b"))
+            assert waiters() == 0
 
     @pytest.mark.parametrize("fault", [Fault.SWALLOW, Fault.LOSE_REPLY])
     def test_a_grant_that_is_lost_is_found(self, proxy, fault, thread):

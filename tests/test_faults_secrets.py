@@ -5,17 +5,29 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Iterator
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import redis
 from django.conf import settings
 from redis import ConnectionPool, Redis
 
-from django_redislock import StoreUnavailable
+from django_redislock import QuorumNotReached, StoreUnavailable
 from django_redislock.keylock import KeyLock
 from django_redislock.keys import Key
+from django_redislock.steps import run
+from django_redislock.stores.asking import settling
+from django_redislock.stores.cluster import ClusterStore
+from django_redislock.stores.clusterinquiry import ClusterInquiry
+from django_redislock.stores.clusternodes import cluster_client
+from django_redislock.stores.debts import NotNow
 from django_redislock.stores.discretion import hush
+from django_redislock.stores.inquiry import Inquiry
+from django_redislock.stores.quorum import QuorumStore
+from django_redislock.stores.quoruminquiry import QuorumInquiry
 from django_redislock.stores.redis import RedisStore
+from django_redislock.stores.redisnode import RedisNode
 from tests.faults import Proxy, proxy_to
 from tests.flows import until
 
@@ -45,6 +57,18 @@ def by_provider(proxy: Proxy) -> ConnectionPool:
     return ConnectionPool.from_url(f"redis://{proxy.address}/0", credential_provider=provider, socket_timeout=1)
 
 
+def acquire(store: Any, inquiry: Any) -> None:
+    store.acquire(Key("shelf"), token="t" * 16, ttl=30, holder="{}")
+
+
+def list_held(store: Any, inquiry: Any) -> None:
+    inquiry.list_held()
+
+
+def list_servers(store: Any, inquiry: Any) -> None:
+    inquiry.servers()
+
+
 @pytest.mark.parametrize("echo", ECHOES)
 @pytest.mark.parametrize("pool", [by_url, by_provider])
 @pytest.mark.parametrize("wait", [0, 1])
@@ -65,6 +89,37 @@ def test_the_wake_up_connection_does_not_tell_it_either(proxy, caplog, echo):
         store.ear("t", within=0).close()
         until(lambda: "The wake-up connection broke" in caplog.text)
     assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize("echo", ECHOES)
+@pytest.mark.parametrize("ask", [acquire, list_held, list_servers])
+def test_a_cluster_does_not_tell_it_either(proxy, caplog, echo, ask):
+    proxy.faults.extend([ECHOES[echo].encode()] * 20)
+    url = f"redis://locker:{SECRET}@{proxy.address}/0"
+    store = ClusterStore(lambda: cluster_client(url, startup=(), options={"socket_timeout": 1}), scope="c", prefix="")
+    with caplog.at_level(logging.DEBUG), pytest.raises(StoreUnavailable) as caught:
+        ask(store, ClusterInquiry(store.nodes, scope="c", prefix=""))
+    assert SECRET not in "".join(traceback.format_exception(caught.value)) + repr(caught.value.__cause__) + caplog.text
+
+
+@pytest.mark.parametrize("echo", ECHOES)
+@pytest.mark.parametrize("ask", [acquire, list_held])
+def test_a_quorum_does_not_tell_it_either(proxy, caplog, echo, ask):
+    proxy.faults.extend([ECHOES[echo].encode()] * 60)
+    client = Redis(connection_pool=by_url(proxy))
+    nodes = [RedisNode(lambda: client, scope=f"node {number}", prefix="", guard=60) for number in range(3)]
+    store = QuorumStore(nodes, scope="q", guard=60)
+    inquiries = [Inquiry(lambda: client, scope=node.scope, prefix="") for node in nodes]
+    with caplog.at_level(logging.DEBUG), pytest.raises(QuorumNotReached) as caught:
+        ask(store, QuorumInquiry(store, inquiries))
+    assert SECRET not in "".join(traceback.format_exception(caught.value)) + repr(caught.value.__cause__) + caplog.text
+
+
+def test_a_refusal_of_what_is_owed_does_not_repeat_the_token():
+    refuse = Mock(side_effect=redis.ResponseError("unknown command 'EVALSHA', with args beginning with: 'a-token'"))
+    with pytest.raises(NotNow) as caught:
+        run(settling(refuse, None, Mock()))
+    assert str(caught.value) == "unknown command 'EVALSHA'"
 
 
 def error_of(text: str) -> Exception:

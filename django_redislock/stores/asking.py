@@ -18,6 +18,7 @@ from redis.exceptions import (
 
 from ..steps import Steps, run
 from .debts import NotNow
+from .discretion import hush
 
 if TYPE_CHECKING:
     from .many import Batch
@@ -77,4 +78,4 @@ def settling(ask: Evaluate, connection: Any, call: Call[None]) -> Steps[None]:
     except REDIRECTIONS:
         raise
     except ResponseError as error:
-        raise NotNow(str(error)) from error
+        raise NotNow(str(hush(error, ()))) from error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from redis.cluster import ClusterNode, RedisCluster
+from redis.connection import parse_url
 from redis.exceptions import (
     AskError,
     ClusterDownError,
@@ -21,6 +22,7 @@ from redis.exceptions import (
 
 from .. import clock
 from .connections import Connections
+from .discretion import hush, secrets_in
 
 if TYPE_CHECKING:
     from redis import ConnectionPool, Redis
@@ -40,13 +42,20 @@ ACROSS = "non local key"
 
 
 def cluster_client(url: str, *, startup: Sequence[str], options: Mapping[str, Any]) -> RedisCluster:
-    """redis-py's client of the cluster that the server of the URL, or one of the others (`host:port`), belongs to."""
+    """redis-py's client of the cluster that the server of the URL, or one of the others (`host:port`), belongs to.
+
+    Raises redis-py's errors when none of them can be asked; who has no client cannot know what they must not tell.
+    """
+    secrets = secrets_in({**options, **parse_url(url)})  # type: ignore[no-untyped-call]
     node: Any = ClusterNode
     nodes = [node(parts.hostname, parts.port or 6379) for parts in (urlsplit(f"//{name}") for name in startup)]
     try:
         return RedisCluster.from_url(url, startup_nodes=nodes or None, **options)
     except RedisClusterException as error:
-        raise ConnectionError(f"no node of the cluster answers: {error}") from error
+        raise ConnectionError(f"no node of the cluster answers: {hush(error, secrets)}") from error
+    except RedisError as error:
+        hush(error, secrets)
+        raise
 
 
 class Node:

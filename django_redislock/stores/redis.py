@@ -95,7 +95,8 @@ class RedisStore:
         meanwhile: Callable[[], object] | None = None,
     ) -> Taken | Held | tuple[Edge, ...]:
         """As `Store.acquire()`."""
-        call = self._verbs.acquire(key, token=token, ttl=ttl, holder=holder, channel=channel)
+        waits = self._wakeups.has_ear(token)  # also while the wake-up connection is broken
+        call = self._verbs.acquire(key, token=token, ttl=ttl, holder=holder, channel=channel, waits=waits)
         return self._run(call, key, meanwhile=meanwhile, ask=self._counted(self._evaluate, ttl))
 
     def leave(self, key: Key, *, token: str) -> None:

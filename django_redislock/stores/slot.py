@@ -77,8 +77,9 @@ class SlotStore(RedisStore):
         try:
             return ask()
         except (RedisError, OSError) as error:
+            told = f"{type(error).__name__}: {hush(error, self._secrets)}"
             raise StoreUnavailable(
-                f"The cluster could not be asked who has {self._bucket} ({type(error).__name__}: {error}). "
+                f"The cluster could not be asked who has {self._bucket} ({told}). "
                 f"Check its nodes and the cache alias {self.scope!r}."
             ) from error
 

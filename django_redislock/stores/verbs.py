@@ -110,13 +110,15 @@ class Verbs:
         self._root = root or root_of(prefix)
 
     def acquire(
-        self, key: Key, *, token: str, ttl: float, holder: str, channel: str
+        self, key: Key, *, token: str, ttl: float, holder: str, channel: str, waits: bool = False
     ) -> Call[Taken | Held | tuple[Edge, ...]]:
-        """Take the key, or learn who holds it and wait in line to be told on the channel."""
+        """Take the key, or learn who holds it and wait in line to be told on the channel.
+
+        `waits`: whether it may be in line since an earlier question, although it has no channel right now.
+        """
         names = names_of(self._prefix, key.name)
         args = (token, key.name, self._root, to_ms(ttl), holder, channel)
-        # With a channel it may wait in line since an earlier question.
-        settle: Settle = lambda asked: self.leave(key, token=token) if asked or channel else None
+        settle: Settle = lambda asked: self.leave(key, token=token) if asked or channel or waits else None
         return Call(ACQUIRE, names.all, args, read_acquire, settle)
 
     def release(self, key: Key, *, token: str) -> Call[Answer]:

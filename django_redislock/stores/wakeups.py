@@ -143,6 +143,10 @@ class Wakeups:
     def _pause(self, seconds: float) -> Any:
         clock.sleep(seconds)
 
+    def has_ear(self, token: str) -> bool:
+        """Whether somebody listens for this token."""
+        return token in self._ears
+
     def forget(self, token: str) -> None:
         """Nobody listens for this token any more."""
         self._ears.pop(token, None)
