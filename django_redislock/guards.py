@@ -73,6 +73,10 @@ class Guard(Keeper):
     def _name(self) -> str:
         """The name of what is locked."""
 
+    async def _aname(self) -> str:
+        """As `_name()`, on an event loop."""
+        return self._name()
+
     def acquire(self, *, wait: MaybeSeconds | None = UNSET) -> Lease:
         """Take the lock, waiting at most `wait` seconds (`None`: for ever), and give the lease.
 
@@ -82,7 +86,8 @@ class Guard(Keeper):
 
     async def aacquire(self, *, wait: MaybeSeconds | None = UNSET) -> Lease:
         """As `acquire()`, on an event loop."""
-        return (await self._aenter(self._name(), wait=UNSET if wait is UNSET else read_wait(wait))).holds[0].lease
+        wait = UNSET if wait is UNSET else read_wait(wait)
+        return (await self._aenter(await self._aname(), wait=wait)).holds[0].lease
 
     def release(self) -> None:
         """Give back what this thread or task acquired last through this object; within a transaction, at its end.
@@ -118,7 +123,7 @@ class Guard(Keeper):
 
     async def ainfo(self) -> LockInfo | None:
         """As `info()`, on an event loop."""
-        lock = locks[self._terms.alias].lock(self._name(), model=self._model)
+        lock = locks[self._terms.alias].lock(await self._aname(), model=self._model)
         held = await lock.store.twin.inspect(lock.key)
         return None if held is None else info_of(lock.key, held)
 

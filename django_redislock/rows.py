@@ -156,6 +156,9 @@ class RowLock(RowKeeper, Guard, Generic[M]):
     def _name(self) -> str:
         return name_of(self._source.model, self._source.find())
 
+    async def _aname(self) -> str:
+        return await sync_to_async(self._name)()
+
     @property
     def _using(self) -> str:
         return self._source.using
@@ -171,7 +174,7 @@ class RowLock(RowKeeper, Guard, Generic[M]):
 
     async def aacquire(self, *, wait: MaybeSeconds | None = UNSET) -> Lease:
         """As `acquire()`, on an event loop."""
-        await sync_to_async(self._find)()
+        await sync_to_async(lambda: ensure_visible_end(connections[self._using]))()  # of that thread
         return await super().aacquire(wait=wait)
 
     def __enter__(self) -> M:

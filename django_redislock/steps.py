@@ -28,12 +28,21 @@ def run(steps: Steps[T]) -> T:
 
 
 async def arun(steps: Steps[T]) -> T:
-    """Go through the steps where every question is to be awaited."""
+    """Go through the steps where every question is to be awaited.
+
+    A cancellation that a question keeps to itself is raised all the same: in Python 3.11 `asyncio.wait_for()`, which
+    redis-py sends with, does so when it is done at that very moment (https://github.com/python/cpython/issues/86296).
+    """
+    task = asyncio.current_task()
+    assert task is not None  # who awaits runs in a task
     try:
         question: Awaitable[Any] = next(steps)
         while True:
+            cancels = task.cancelling()
             try:
                 answer = await question
+                if task.cancelling() > cancels:
+                    raise asyncio.CancelledError
             except BaseException as error:  # noqa: BLE001 - it is raised in the generator
                 question = steps.throw(error)
             else:

@@ -34,11 +34,12 @@ from django_redislock.handler import locks
 from django_redislock.keylock import KeyLock
 from django_redislock.keys import Key
 from django_redislock.lease import LeaseState
-from django_redislock.steps import arun
+from django_redislock.steps import Steps, arun
 from django_redislock.stores import loopconnections
-from django_redislock.stores.base import Answer
+from django_redislock.stores.base import Answer, Taken
 from django_redislock.stores.loopconnections import KEPT, MOST
 from django_redislock.stores.redis import RedisStore
+from django_redislock.stores.twins import InThreads
 from testproject.bank.models import Account
 from tests.flows import client_of
 
@@ -509,6 +510,28 @@ def test_who_is_cancelled_while_waiting_leaves_the_line(tidy):
     assert going_through(work()) == 0
 
 
+def test_a_cancellation_that_a_question_keeps_to_itself_is_raised():
+    async def ask() -> str:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            return "done at that very moment"
+        raise AssertionError("it is cancelled")
+
+    def steps() -> Steps[None]:
+        yield ask()
+        yield asyncio.sleep(60)
+
+    async def work() -> bool:
+        task = asyncio.create_task(arun(steps()))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task], timeout=10)
+        return task.cancelled()
+
+    assert going_through(work())
+
+
 def test_a_time_limit_around_it_behaves(tidy):
     async def work() -> None:
         async with asyncio.timeout(0.05):
@@ -559,7 +582,9 @@ def test_many_tasks_share_a_few_connections_and_keep_two(tidy, monkeypatch):
         await one(0)
         return most, connections._count
 
-    assert going_through(work()) == (MOST, KEPT)
+    most, kept = going_through(work())
+    assert KEPT < most <= MOST
+    assert kept == KEPT
 
 
 def test_who_waits_for_a_connection_may_be_cancelled(tidy):
@@ -608,3 +633,85 @@ def test_a_store_that_only_threads_can_ask_is_asked_in_threads(tidy):
         return [first, await arun(shelf.releasing(shelf.store.twin, await waiter))]
 
     assert going_through(work()) == [Answer.DONE] * 2
+
+
+class Wire:
+    """A connection of a loop, and the pool that has no other."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def __getattr__(self, verb: str) -> Any:
+        def note(*args: Any, **named: Any) -> str:
+            self.said.append(verb)
+            return verb
+
+        return note
+
+    def take(self) -> Wire:
+        return self
+
+    def give(self, connection: Wire) -> None:
+        self.said.append("given back")
+
+
+def test_a_second_cancel_leaves_no_answer_unread_on_a_connection():
+    """It would be read as that to the next question."""
+    store = RedisStore(lambda: None, scope="wire", prefix="")
+    wire: Any = Wire()
+    store._connections = wire
+    store._evaluate = lambda connection, call, meanwhile: "asked"  # type: ignore[misc]
+    call = store._verbs.acquire(Key(NAME), token="t" * 32, ttl=30, holder="", channel="")
+    steps = store._sending(call)
+    question = next(steps)
+    while question != "asked":
+        question = steps.send(question)
+    assert steps.throw(asyncio.CancelledError()) == "send_command"
+    assert steps.throw(asyncio.CancelledError()) == "disconnect"
+    with pytest.raises(asyncio.CancelledError):
+        next(steps)
+    assert wire.said == ["connect", "send_command", "disconnect", "given back"]
+
+
+def test_a_lookup_by_hand_asks_the_database_in_a_thread(account):
+    async def work() -> list[Any]:
+        row = Account.objects.locked(number="12-34")
+        lease = await row.aacquire()
+        info = await row.ainfo()
+        await row.arelease()
+        return [info is not None and info.fence == lease.fence, await row.ainfo()]
+
+    assert going_through(work()) == [True, None]
+
+
+def test_what_is_given_up_in_a_thread_is_given_back_after_it_was_taken(real_redis):
+    """Threads cannot be cancelled: what comes after the question must not overtake it."""
+    begun, may_go_on = threading.Event(), threading.Event()
+    told: list[str] = []
+
+    class Slow:
+        scope = "slow"
+        listens = False
+
+        def acquire(self, key: Key, **how: Any) -> Taken:
+            begun.set()
+            may_go_on.wait(10)
+            told.append("taken")
+            return Taken(1)
+
+        def leave(self, key: Key, *, token: str) -> None:
+            told.append("left")
+
+    async def work() -> None:
+        slow: Any = Slow()
+        slow.twin = InThreads(slow)
+        task = asyncio.create_task(KeyLock(slow, Key(NAME)).aacquire(flow="f" * 16, ttl=30, wait=0))
+        await asyncio.to_thread(begun.wait, 10)
+        task.cancel()
+        await asyncio.sleep(0.01)
+        may_go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    going_through(work())
+    assert told == ["taken", "left"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -80,6 +81,24 @@ class TestFailOver:
             until(lambda: sentinels.primary.client.pubsub_channels("*:wake:*") != [])
         waiting.join()
         assert entered.is_set()
+
+
+def test_a_loop_follows_the_primary(sentinels):
+    async def enters() -> bool:
+        try:
+            async with lock("probe", nowait=True):
+                return True
+        except StoreUnavailable:
+            return False
+
+    async def work() -> None:
+        assert await enters()
+        await asyncio.to_thread(sentinels.fail_over)
+        async with asyncio.timeout(60):
+            while not await enters():
+                await asyncio.sleep(0.05)
+
+    asyncio.run(work())
 
 
 class TestLosses:

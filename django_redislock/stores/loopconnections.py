@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import sys
 from collections import deque
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -56,11 +56,7 @@ class LoopConnections:
             return connection
         if self._count < MOST:
             self._count += 1
-            try:
-                return await self.make({})
-            except BaseException:
-                self._count -= 1
-                raise
+            return self.make()
         return await self._stand_in_line()
 
     def give(self, connection: Any) -> None:
@@ -115,19 +111,23 @@ class LoopConnections:
         self._watch()
 
 
-def maker_of(pool: redis.ConnectionPool) -> Callable[[dict[str, Any]], Any]:
-    """What makes connections for a loop with the settings of the pool. To be awaited."""
+def maker_of(pool: redis.ConnectionPool) -> Callable[..., Any]:
+    """What makes connections for a loop with the settings of the pool, and more of them if told."""
     kind = kind_for_loops(pool.connection_class)
     settings = {name: value for name, value in pool.connection_kwargs.items() if name in parameters_of(kind)}
     find_master = getattr(pool, "get_master_address", None)
+    return partial(kind if find_master is None else followed(kind, find_master), **settings)
 
-    async def make(more: dict[str, Any]) -> Any:
-        if find_master is None:
-            return kind(**settings | more)
-        host, port = await asyncio.to_thread(find_master)  # by a Sentinel, over a blocking connection
-        return kind(**settings | more | {"host": host, "port": port})
 
-    return make
+def followed(kind: Any, find_master: Callable[[], tuple[str, int]]) -> Any:
+    """The class of connections that go to the master which a Sentinel names, each time that they are made anew."""
+
+    class Followed(kind):  # type: ignore[misc]  # it is known at run time
+        async def _connect(self) -> None:
+            self.host, self.port = await asyncio.to_thread(find_master)  # over a blocking connection
+            await super()._connect()
+
+    return Followed
 
 
 def kind_for_loops(kind: type) -> Any:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from redis.exceptions import NoPermissionError, RedisError, TimeoutError
+from redis.exceptions import TimeoutError
 
 from ..steps import arun
-from .asking import evaluating
+from .asking import FAULTS, evaluating
 from .discretion import hush
 from .loopconnections import LoopConnections
 from .loopwakeups import LoopWakeups
 from .redis import RedisStore
-from .subscription import OPTIONS
+from .subscription import OPTIONS, opening
 from .verbs import text
-from .wakeups import Interrupted, Refused
+from .wakeups import Interrupted
 
 if TYPE_CHECKING:
     from ..keys import Key
@@ -66,21 +66,9 @@ class LoopStore(RedisStore):
 
 
 async def subscribe(connections: Any, channel: str, secrets: list[str]) -> LoopSubscription:
-    """A subscription. Raises `Refused` where the user may not subscribe, `Interrupted` when that fails otherwise."""
-    connection = None
-    try:
-        connection = await connections.make(OPTIONS)
-        await connection.connect()
-        await connection.send_command("SUBSCRIBE", channel)
-        await connection.read_response(disconnect_on_error=False)
-    except BaseException as error:
-        if connection is not None:
-            await connection.disconnect()
-        if isinstance(error, NoPermissionError):
-            raise Refused(str(error)) from error
-        if isinstance(error, RedisError | OSError):
-            raise Interrupted(str(hush(error, secrets))) from error
-        raise
+    """A subscription on a connection of its own. As `opening()`."""
+    connection = connections.make(**OPTIONS)
+    await arun(opening(connection, channel, secrets))
     return LoopSubscription(connection, secrets)
 
 
@@ -97,7 +85,7 @@ class LoopSubscription:
             reply = await self._connection.read_response(timeout=seconds, disconnect_on_error=False)
         except TimeoutError:
             return None
-        except (RedisError, OSError) as error:
+        except FAULTS as error:
             raise Interrupted(str(hush(error, self._secrets))) from error
         return None if reply is None else text(reply[2])
 

@@ -218,9 +218,11 @@ class RedisStore:
                     connections.give(connection)
                     return answer
         except BaseException as error:
-            yield from self._giving_up(call, connection, asked=asked, is_broken=isinstance(error, BROKEN))
-            if connection is not None:
-                connections.give(connection)
+            try:
+                yield from self._giving_up(call, connection, asked=asked, is_broken=isinstance(error, BROKEN))
+            finally:
+                if connection is not None:
+                    connections.give(connection)
             raise
 
     def _giving_up(self, call: Question[Any], connection: Any, *, asked: bool, is_broken: bool) -> Steps[None]:
@@ -229,12 +231,14 @@ class RedisStore:
         An answer that comes late must not be read as that to the next question; and what refuses to answer may not be
         the master any more, so that the name has to be looked up again.
         """
-        if call.settle is not None and (settling := call.settle(asked)):
-            self._debts.add(settling)
-            if asked and connection is not None:
-                yield from self._settling(connection, settling, is_broken=is_broken)
-        if connection is not None:
-            yield connection.disconnect()
+        try:
+            if call.settle is not None and (settling := call.settle(asked)):
+                self._debts.add(settling)
+                if asked and connection is not None:
+                    yield from self._settling(connection, settling, is_broken=is_broken)
+        finally:  # also when a task is cancelled once more
+            if connection is not None:
+                yield connection.disconnect()
 
     def _preparing(self, connection: Any) -> Steps[None]:
         """Connect, and give back first what could not be given back before."""

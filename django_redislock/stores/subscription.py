@@ -6,17 +6,40 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import redis.connection
-from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import NoPermissionError
 
+from ..steps import Steps, run
+from .asking import FAULTS
 from .discretion import hush, secrets_in
 from .verbs import text
 from .wakeups import Interrupted, Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from redis import ConnectionPool
 
 HAS_PROTOCOLS = "protocol" in signature(redis.connection.AbstractConnection.__init__).parameters
 OPTIONS = {"protocol": 2} if HAS_PROTOCOLS else {}  # with RESP3 what is published comes beside the replies
+
+
+def opening(connection: Any, channel: str, secrets: Sequence[str]) -> Steps[None]:
+    """Connect and subscribe, on a connection of either kind; what fails is closed.
+
+    Raises `Refused` where the user may not subscribe, `Interrupted` when the server cannot be reached.
+    """
+    try:
+        yield connection.connect()
+        yield connection.send_command("SUBSCRIBE", channel)
+        # Until the server has confirmed: what is published before would be lost.
+        yield connection.read_response(disconnect_on_error=False)
+    except BaseException as error:
+        yield connection.disconnect()
+        if isinstance(error, NoPermissionError):
+            raise Refused(str(error)) from error
+        if isinstance(error, FAULTS):
+            raise Interrupted(str(hush(error, secrets))) from error
+        raise
 
 
 class PoolSubscription:
@@ -26,20 +49,10 @@ class PoolSubscription:
     """
 
     def __init__(self, pool: ConnectionPool, channel: str) -> None:
-        """Raises `Refused` where the user may not subscribe, `Interrupted` when the server cannot be reached."""
+        """As `opening()`."""
         self._secrets = secrets_in(pool.connection_kwargs)
         self._connection: Any = pool.connection_class(**pool.connection_kwargs | OPTIONS)
-        try:
-            self._connection.connect()
-            self._connection.send_command("SUBSCRIBE", channel)
-            # Until the server has confirmed: what is published before would be lost.
-            self._connection.read_response(disconnect_on_error=False)
-        except NoPermissionError as error:
-            self.close()
-            raise Refused(str(error)) from error
-        except (RedisError, OSError) as error:
-            self.close()
-            raise Interrupted(str(hush(error, self._secrets))) from error
+        run(opening(self._connection, channel, self._secrets))
 
     def read(self, seconds: float) -> str | None:
         """The next message, if one comes within so many seconds."""
@@ -47,7 +60,7 @@ class PoolSubscription:
             if not self._connection.can_read(timeout=seconds):
                 return None
             _, _, said = self._connection.read_response(disconnect_on_error=False)
-        except (RedisError, OSError) as error:
+        except FAULTS as error:
             raise Interrupted(str(hush(error, self._secrets))) from error
         return text(said)
 

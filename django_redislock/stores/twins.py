@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
+
+from ..steps import shielded
 
 if TYPE_CHECKING:
     from .base import Store
@@ -25,14 +27,19 @@ class InThreads:
         return self._store.listens
 
     def __getattr__(self, verb: str) -> Any:
-        return partial(asyncio.to_thread, getattr(self._store, verb))
+        return partial(in_a_thread, getattr(self._store, verb))
 
     async def aclose(self) -> None:
         """There is nothing that belongs to the loop."""
 
     async def ear(self, token: str, *, within: float | None = None) -> Any:
         """As `Store.ear()`."""
-        return EarInThread(await asyncio.to_thread(self._store.ear, token, within=within))
+        return EarInThread(await in_a_thread(self._store.ear, token, within=within))
+
+
+def in_a_thread(function: Callable[..., Any], *args: Any, **named: Any) -> Coroutine[Any, Any, Any]:
+    """Call it in a thread; that is awaited also when the task is cancelled, so that nothing overtakes the question."""
+    return shielded(asyncio.to_thread(function, *args, **named))
 
 
 class EarInThread:
@@ -49,7 +56,7 @@ class EarInThread:
 
     async def listen(self, seconds: float) -> Any:
         """As `Ear.listen()`."""
-        return await asyncio.to_thread(self._ear.listen, seconds)
+        return await asyncio.to_thread(self._ear.listen, seconds)  # what it hears when nobody waits any more is void
 
 
 class Twins:
