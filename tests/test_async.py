@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import pickle
+import random
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -715,3 +716,35 @@ def test_what_is_given_up_in_a_thread_is_given_back_after_it_was_taken(real_redi
 
     going_through(work())
     assert told == ["taken", "left"]
+
+
+@pytest.mark.parametrize("cancels", [300, pytest.param(10_000, marks=pytest.mark.long)])
+def test_cancelling_at_random_leaves_nothing(tidy, cancels):
+    inside: dict[str, int] = {}
+    chance = random.Random(cancels)
+
+    async def one(name: str) -> None:
+        async with lock(name, alias="real", wait=30) as lease:
+            assert inside.setdefault(name, lease.fence) == lease.fence  # nobody else is in there
+            try:
+                await asyncio.sleep(0)
+            finally:
+                del inside[name]
+
+    async def work() -> int:
+        done = 0
+        while done < cancels:
+            tasks = [asyncio.create_task(one(chance.choice("abc"))) for _ in range(20)]
+            for task in tasks:
+                for _ in range(chance.randrange(12)):
+                    await asyncio.sleep(0)
+                if chance.random() < 0.8:
+                    task.cancel()
+                    done += 1
+            for failure in await asyncio.gather(*tasks, return_exceptions=True):
+                assert failure is None or isinstance(failure, asyncio.CancelledError)
+            assert not any([await lock(name, alias="real").ainfo() for name in "abc"])
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        return len([task for task in others if task.get_name() != "redislock-wakeups"])
+
+    assert going_through(work()) == 0
