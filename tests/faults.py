@@ -13,6 +13,8 @@ from enum import Enum
 from io import BufferedIOBase
 from urllib.parse import urlsplit
 
+from django_redis.pool import ConnectionFactory
+
 from django_redislock.stores.scripts import Script
 
 LOOPBACK = "127.0.0.1"
@@ -237,3 +239,6 @@ def proxy_to(url: str) -> Iterator[Proxy]:
         finally:
             proxy.go_away()
             thread.join()
+            # The next server on this port would be asked with the time-outs of this one: django-redis keeps a pool by URL.
+            for url in [known for known in ConnectionFactory._pools if proxy.address in known]:
+                ConnectionFactory._pools.pop(url).disconnect()
