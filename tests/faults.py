@@ -239,6 +239,6 @@ def proxy_to(url: str) -> Iterator[Proxy]:
         finally:
             proxy.go_away()
             thread.join()
-            # The next server on this port would be asked with the time-outs of this one: django-redis keeps a pool by URL.
+            # django-redis keeps a pool by URL: the next server on this port would be asked with this one's time-outs.
             for url in [known for known in ConnectionFactory._pools if proxy.address in known]:
                 ConnectionFactory._pools.pop(url).disconnect()
