@@ -748,3 +748,19 @@ def test_cancelling_at_random_leaves_nothing(tidy, cancels):
         return len([task for task in others if task.get_name() != "redislock-wakeups"])
 
     assert going_through(work()) == 0
+
+
+def test_a_question_is_answered_although_every_idle_connection_was_closed(tidy):
+    """As after a restart of the server."""
+
+    async def work() -> list[bool]:
+        await lock(NAME, alias="real").ainfo()
+        connections = locks["real"].store.twin._connections
+        idle = [await connections.take() for _ in range(4)]
+        for one in idle:
+            await one.connect()
+            connections.give(one)
+        await asyncio.to_thread(tidy.client_kill_filter, _type="normal", skipme=True)
+        return [await aenters("real") for _ in idle]
+
+    assert going_through(work()) == [True] * 4

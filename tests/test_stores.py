@@ -27,6 +27,7 @@ from django_redislock.stores.clusternodes import cluster_client
 from django_redislock.stores.redis import RedisStore
 from django_redislock.stores.verbs import ACQUIRE, INSPECT, RELEASE, RENEW
 from tests.faults import Fault, Proxy, proxy_to
+from tests.flows import client_of
 
 KEY = Key("shelf")
 OURS, THEIRS = "token-of-ours", "token-of-theirs"
@@ -691,3 +692,17 @@ def test_a_question_that_was_interrupted_leaves_no_answer_behind(faulty, monkeyp
     assert isinstance(take(faulty, key=Key("other")), Taken)
     assert faulty.inspect(Key("another")) is None
     assert faulty.release(Key("other"), token=OURS) is Answer.DONE
+
+
+def test_a_question_is_answered_although_every_idle_connection_was_closed(real_redis):
+    """As after a restart of the server."""
+    store = RedisStore(lambda: client_of(real_redis), scope="real", prefix="")
+    store.inspect(KEY)
+    connections: Any = store._connections
+    idle = [connections.take() for _ in range(4)]
+    for connection in idle:
+        connection.connect()
+        connections.give(connection)
+    client_of(real_redis).client_kill_filter(_type="normal", skipme=True)
+    for _ in idle:
+        assert store.inspect(KEY) is None

@@ -72,10 +72,12 @@ def ask_all(connection: Any, commands: Sequence[tuple[Any, ...]], within: float)
 
 
 def settling(ask: Evaluate, connection: Any, call: Call[None]) -> Steps[None]:
-    """Send what settles an earlier question. Raises `NotNow` where the server refuses it."""
+    """Send what settles an earlier question. Raises `NotNow` where the server refuses it, and can be asked more."""
     try:
         yield ask(connection, call, None)
     except REDIRECTIONS:
         raise
     except ResponseError as error:
+        if str(error).startswith("Protocol error"):  # after which it closes the connection
+            raise ConnectionError(str(error)) from error
         raise NotNow(str(hush(error, ()))) from error

@@ -70,12 +70,16 @@ class LoopConnections:
         self._idle.append(connection)
         self._watch()
 
+    def close(self) -> None:
+        """Begin to close those that are idle."""
+        while self._idle:
+            self._close_one()
+
     async def aclose(self) -> None:
         """Close those that are idle."""
         if self._trimming is not None:
             self._trimming.cancel()
-        while self._idle:
-            await self._idle.pop().disconnect()
+        self.close()
         if self._closing:
             await asyncio.wait(self._closing)
 
@@ -94,6 +98,13 @@ class LoopConnections:
             raise
         return place.result()
 
+    def _close_one(self) -> None:
+        """Begin to close the one that has been idle for longest."""
+        self._count -= 1
+        task = asyncio.ensure_future(self._idle.pop(0).disconnect())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
     def _watch(self) -> None:
         """See whether more are open than are needed."""
         if len(self._idle) > KEPT and self._trimming is None:
@@ -104,10 +115,7 @@ class LoopConnections:
         """Close what nobody has needed for a while, and look again after another."""
         self._trimming = None
         for _ in range(min(self._spare, len(self._idle)) - KEPT):
-            self._count -= 1
-            task = asyncio.ensure_future(self._idle.pop(0).disconnect())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._close_one()
         self._watch()
 
 

@@ -212,6 +212,8 @@ class RedisStore:
                     if not tries.again(error):
                         raise
                     yield connection.disconnect()
+                    if isinstance(error, BROKEN):
+                        connections.close()  # those that are idle were most likely closed with this one
                     connections.give(connection)
                     connection = None
                 else:
