@@ -6,7 +6,6 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from types import TracebackType
 from typing import Any, Literal
 
@@ -15,16 +14,15 @@ from django.utils.asyncio import async_unsafe
 
 from . import signals
 from .exceptions import LockBusy, LockNotHeld
-from .handler import locks
+from .handler import Locks, locks
 from .holder import Holder
 from .holds import Flow, Hold, aenter, current_flow, enter, enter_again
-from .keeping import Entry, Keeper, Release, has_waiting_thread, tell
+from .keeping import Entry, Keeper, has_waiting_thread, tell
 from .keylock import KeyLock, not_held
 from .keys import Key
 from .lease import Lease
-from .manylock import arelease_all, release_all
 from .seconds import read_wait
-from .steps import Steps, arun, run, shielded
+from .steps import shielded
 from .stores.base import Answer, Held
 from .terms import UNSET, MaybeSeconds, Terms, Unset
 
@@ -95,25 +93,29 @@ class Guard(Keeper):
         Raises `LockNotHeld` when there is nothing to give back or the lease had ended, `StoreUnavailable` when
         Redis cannot be asked.
         """
-        run(self._releasing(self._own_entry(), release_all))
+        self._release(self._own_entry())
 
     async def arelease(self) -> None:
         """As `release()`, on an event loop; it goes on to its end also when the task is cancelled meanwhile."""
         entry = self._own_entry()
-        if has_waiting_thread():
-            await shielded(sync_to_async(lambda: run(self._releasing(entry, release_all)))())
-        else:
-            await shielded(arun(self._releasing(entry, arelease_all)))
+        release = sync_to_async(self._release) if has_waiting_thread() else self._arelease
+        await shielded(release(entry))
 
-    def _releasing(self, entry: Entry, release: Release) -> Steps[None]:
+    def _release(self, entry: Entry) -> None:
+        if self._is_to_release(entry):
+            ensure_done(entry, self._give_back(entry.holds))
+
+    async def _arelease(self, entry: Entry) -> None:
+        if self._is_to_release(entry):
+            ensure_done(entry, await self._agive_back(entry.holds))
+
+    def _is_to_release(self, entry: Entry) -> bool:
+        """Take it from the entries; says whether it is to be released now. Raises `LockNotHeld`."""
         if not entry.holds:
             raise LockNotHeld(f"{self!r} is not held: Redis was away, so the block goes on by version. It ends itself.")
         self._entries.remove(entry)
         (hold,) = entry.holds
-        if (hold.count > 1 or not self._defer(entry.holds, since=entry.savepoints)) and hold.leave():
-            (answer,) = yield from self._giving_back(entry.holds, release)
-            if answer is not Answer.DONE:
-                raise not_held(hold.lock.key, answer)
+        return (hold.count > 1 or not self._defer(entry.holds, since=entry.savepoints)) and hold.leave()
 
     def info(self) -> LockInfo | None:
         """Who holds the lock now, or `None`. Raises `StoreUnavailable` when Redis cannot be asked."""
@@ -132,33 +134,59 @@ class Guard(Keeper):
 
         `meanwhile` may be called, while the answer is on its way.
         """
-        return run(self._entering(name, wait, partial(self._acquire, meanwhile=meanwhile)))
+        place, lock, flow = self._sought(name)
+        hold = enter_again(flow, lock)
+        if hold is None:
+            hold = self._acquire(flow, lock, meanwhile=meanwhile, **self._limits(place, wait))
+            self._announce([hold], place.options)
+        return self._entered(hold)
 
     async def _aenter(self, name: str, *, wait: Wait = UNSET) -> Entry:
         """As `_enter()`."""
-        return await arun(self._entering(name, wait, aenter))
-
-    def _entering(self, name: str, wait: Wait, acquire: Callable[..., Any]) -> Steps[Entry]:
-        place = locks[self._terms.alias]
-        lock = place.lock(name, model=self._model)
-        flow = current_flow()
+        place, lock, flow = self._sought(name)
         hold = enter_again(flow, lock)
         if hold is None:
-            ttl, wait = self._terms.ttl, self._terms.wait if wait is UNSET else wait
-            ttl, wait = place.options.ttl if ttl is UNSET else ttl, place.options.wait if wait is UNSET else wait
             try:
-                hold = yield acquire(flow, lock, ttl=ttl, wait=wait)
+                hold = await aenter(flow, lock, **self._limits(place, wait))
             except LockBusy as error:
                 self._send(signals.lock_contended, error=error)
                 raise
             self._announce([hold], place.options)
+        return self._entered(hold)
+
+    def _sought(self, name: str) -> tuple[Locks, KeyLock, Flow]:
+        """Where the locks are kept, the one with this name, and who asks for it."""
+        place = locks[self._terms.alias]
+        return place, place.lock(name, model=self._model), current_flow()
+
+    def _limits(self, place: Locks, wait: Wait) -> dict[str, Any]:
+        """How long it may take, and last."""
+        ttl, wait = self._terms.ttl, self._terms.wait if wait is UNSET else wait
+        return {
+            "ttl": place.options.ttl if ttl is UNSET else ttl,
+            "wait": place.options.wait if wait is UNSET else wait,
+        }
+
+    def _entered(self, hold: Hold) -> Entry:
         entry = Entry([hold])
         self._entries.append(entry)
         return entry
 
     @async_unsafe("A lock that blocks its thread cannot be acquired in an async context: use `async with`.")
     def _acquire(self, flow: Flow, lock: KeyLock, **how: Any) -> Hold:
-        return enter(flow, lock, **how)
+        try:
+            hold = enter(flow, lock, **how)
+        except LockBusy as error:
+            self._send(signals.lock_contended, error=error)
+            raise
+        return hold
+
+
+def ensure_done(entry: Entry, answers: list[Answer]) -> None:
+    """Raise `LockNotHeld` when it was not held any more."""
+    for hold, answer in zip(entry.holds, answers, strict=True):
+        if answer is not Answer.DONE:
+            raise not_held(hold.lock.key, answer)
 
 
 class NamedLock(Guard):

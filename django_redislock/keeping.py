@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 from weakref import ref
@@ -20,10 +20,9 @@ from . import signals
 from .conf import Options
 from .exceptions import LockNotHeld, LossReason, RedisLockError, StoreUnavailable
 from .holds import Hold, current_flow
-from .keylock import KeyLock
 from .lease import Handle, Lease, LeaseState
 from .manylock import arelease_all, release_all
-from .steps import Steps, arun, run, shielded
+from .steps import shielded
 from .stores.base import Answer
 from .terms import UNSET, Terms
 from .transactions import Savepoints, at_end_of_transaction, open_connections
@@ -33,8 +32,6 @@ from .watchdog import watchdog
 logger = logging.getLogger("django_redislock")
 
 OUTSIDE: Savepoints = frozenset()
-Release = Callable[[Sequence[tuple[KeyLock, Lease]]], Any]
-"""Gives keys back; what it gives may have to be awaited."""
 
 
 class Entry:
@@ -110,58 +107,75 @@ class Keeper(ABC):
 
     def _finish(self, entry: Entry) -> RedisLockError | None:
         """End one entering; the last one releases, or leaves that to the transactions that are open."""
-        return run(self._finishing(entry, release_all))
+        holds, lost = self._undeferred(entry)
+        return self._leave(holds) or lost
 
     async def _afinish(self, entry: Entry) -> RedisLockError | None:
         """As `_finish()`; where a thread waits for this loop, it is that thread's transactions which count."""
         if has_waiting_thread():
             return await sync_to_async(self._finish)(entry)
-        return await arun(self._finishing(entry, arelease_all))
+        holds, lost = self._undeferred(entry)
+        return await self._aleave(holds) or lost
 
-    def _finishing(self, entry: Entry, release: Release) -> Steps[RedisLockError | None]:
+    def _undeferred(self, entry: Entry) -> tuple[Sequence[Hold], RedisLockError | None]:
+        """Defer what has to be; gives the rest, and what is lost of the former."""
         last = [hold for hold in entry.holds if hold.count == 1]
-        if last and self._defer(last, since=entry.savepoints):
-            lost = self._check(last)
-            rest = [hold for hold in entry.holds if hold not in last]
-            return (yield from self._leaving(rest, release)) or lost
-        return (yield from self._leaving(entry.holds, release))
+        if not last or not self._defer(last, since=entry.savepoints):
+            return entry.holds, None
+        return [hold for hold in entry.holds if hold not in last], self._check(last)
 
     def _leave(self, holds: Sequence[Hold]) -> RedisLockError | None:
         """End one entering of each, and release with the last; gives what is to be told of it.
 
         That Redis cannot be asked is logged only: the work is done, and the ttl will free the keys.
         """
-        return run(self._leaving(holds, release_all))
-
-    async def _aleave(self, holds: Sequence[Hold]) -> RedisLockError | None:
-        """As `_leave()`."""
-        return await arun(self._leaving(holds, arelease_all))
-
-    def _leaving(self, holds: Sequence[Hold], release: Release) -> Steps[RedisLockError | None]:
         lost = self._check(holds)
         ended = [hold for hold in holds if hold.leave()]
         if not ended:
             return lost
         try:
-            answers = yield from self._giving_back(ended, release)
-        except StoreUnavailable as error:
-            logger.warning("The lock stays taken until its ttl of %g s is over: %s", ended[0].lease.ttl, error)
-            return lost
-        except LockNotHeld as error:
-            return error
-        for hold, answer in zip(ended, answers, strict=True):
-            if answer is not Answer.DONE and not self._goes_on(hold.lease):
-                return lost or hold.lease.lost()
-        return lost
+            return self._lost_by(ended, self._give_back(ended), lost)
+        except (StoreUnavailable, LockNotHeld) as error:
+            return refused(error, ended) or lost
 
-    def _giving_back(self, holds: Sequence[Hold], release: Release) -> Steps[list[Answer]]:
+    async def _aleave(self, holds: Sequence[Hold]) -> RedisLockError | None:
+        """As `_leave()`."""
+        lost = self._check(holds)
+        ended = [hold for hold in holds if hold.leave()]
+        if not ended:
+            return lost
         try:
-            answers: list[Answer] = yield release([(hold.lock, hold.lease) for hold in holds])
-            return answers
+            return self._lost_by(ended, await self._agive_back(ended), lost)
+        except (StoreUnavailable, LockNotHeld) as error:
+            return refused(error, ended) or lost
+
+    def _lost_by(
+        self, holds: Sequence[Hold], answers: Sequence[Answer], before: RedisLockError | None
+    ) -> RedisLockError | None:
+        """The first loss: what was lost before, or what these answers to their release tell."""
+        if before is not None:
+            return before
+        for hold, answer in zip(holds, answers, strict=True):
+            if answer is not Answer.DONE and not self._goes_on(hold.lease):
+                return hold.lease.lost()
+        return None
+
+    def _give_back(self, holds: Sequence[Hold]) -> list[Answer]:
+        try:
+            return release_all([(hold.lock, hold.lease) for hold in holds])
         finally:
-            for hold in holds if signals.lock_released.receivers else ():
-                if hold.lease.state is LeaseState.RELEASED:
-                    self._send(signals.lock_released, lease=hold.lease)
+            self._tell_released(holds)
+
+    async def _agive_back(self, holds: Sequence[Hold]) -> list[Answer]:
+        try:
+            return await arelease_all([(hold.lock, hold.lease) for hold in holds])
+        finally:
+            self._tell_released(holds)
+
+    def _tell_released(self, holds: Sequence[Hold]) -> None:
+        for hold in holds if signals.lock_released.receivers else ():
+            if hold.lease.state is LeaseState.RELEASED:
+                self._send(signals.lock_released, lease=hold.lease)
 
     def _check(self, holds: Sequence[Hold]) -> RedisLockError | None:
         """The first loss, if any lease has ended or its deadline has passed."""
@@ -249,6 +263,14 @@ watchdog.afterwards = connections.close_all
 def has_waiting_thread() -> bool:
     """Whether synchronous code waits for what runs on this loop (`async_to_sync`): its transactions may be open."""
     return getattr(AsyncToSync.executors, "current", None) is not None
+
+
+def refused(error: RedisLockError, holds: Sequence[Hold]) -> RedisLockError | None:
+    """What is to be told of a release that was not carried out: nothing but a log entry where Redis is away."""
+    if not isinstance(error, StoreUnavailable):
+        return error
+    logger.warning("The lock stays taken until its ttl of %g s is over: %s", holds[0].lease.ttl, error)
+    return None
 
 
 def tell(failure: RedisLockError | None, error: BaseException | None) -> None:

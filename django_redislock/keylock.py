@@ -53,14 +53,13 @@ class KeyLock:
 
         Raises `LockNotHeld` in a child of `fork`, `StoreUnavailable` when Redis cannot be asked.
         """
-        return run(self.releasing(self.store, lease))
-
-    def releasing(self, store: Any, lease: Lease) -> Steps[Answer]:
-        """The steps of `release()`."""
         self.ensure_ours(lease)
-        answer: Answer = yield store.release(self.key, token=lease.token)
-        lease.end(LOSSES.get(answer))
-        return answer
+        return ended(lease, self.store.release(self.key, token=lease.token))
+
+    async def arelease(self, lease: Lease) -> Answer:
+        """As `release()`."""
+        self.ensure_ours(lease)
+        return ended(lease, await self.store.twin.release(self.key, token=lease.token))
 
     def extend(self, lease: Lease, ttl: float) -> None:
         """Keep the key for another `ttl` seconds from now.
@@ -153,6 +152,13 @@ LOSSES = {
     Answer.FORCED: LossReason.FORCED,
 }
 """What an answer to the owner of a lease says that has not reached its deadline: only Redis itself can have lost it."""
+
+
+def ended(lease: Lease, answer: Answer) -> Answer:
+    """Note on the lease what the store has answered to its release."""
+    lease.end(LOSSES.get(answer))
+    return answer
+
 
 NOT_HELD = {
     Answer.GONE: "the lease ended before, and nobody holds it now",

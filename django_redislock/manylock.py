@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import clock
 from .exceptions import LockBusy, StoreUnavailable
 from .holder import encode_current
-from .keylock import LOSSES, busy, deadlock, new_token
+from .keylock import busy, deadlock, ended, new_token
 from .keys import Key
 from .lease import Lease
 from .steps import Steps, arun, run
@@ -178,24 +178,20 @@ def release_all(held: Sequence[tuple[KeyLock, Lease]]) -> list[Answer]:
 
     Raises `LockNotHeld` in a child of `fork`, `StoreUnavailable` when Redis cannot be asked.
     """
-    return run(releasing_all(held, itself))
+    if len(held) == 1:
+        return [lock.release(lease) for lock, lease in held]
+    return run(releasing_all(held, lambda store: store))
 
 
 async def arelease_all(held: Sequence[tuple[KeyLock, Lease]]) -> list[Answer]:
     """As `release_all()`, on an event loop."""
+    if len(held) == 1:
+        return [await lock.arelease(lease) for lock, lease in held]
     return await arun(releasing_all(held, attrgetter("twin")))
 
 
-def itself(store: Store) -> Store:
-    """Whom a thread asks."""
-    return store
-
-
 def releasing_all(held: Sequence[tuple[KeyLock, Lease]], whom: Callable[[Store], Any]) -> Steps[list[Answer]]:
-    """The steps of `release_all()`; `whom` says whom to ask instead of a store."""
-    if len(held) == 1:
-        ((lock, lease),) = held
-        return [(yield from lock.releasing(whom(lock.store), lease))]
+    """The steps for several; `whom` says whom to ask instead of a store."""
     by_token: dict[str, list[int]] = {}
     for index, (_, lease) in enumerate(held):
         by_token.setdefault(lease.token, []).append(index)
@@ -205,6 +201,5 @@ def releasing_all(held: Sequence[tuple[KeyLock, Lease]], whom: Callable[[Store],
         first.ensure_ours(lease)
         told = yield whom(first.store.whole).release_many([held[index][0].key for index in indexes], token=token)
         for index, answer in zip(indexes, told, strict=True):
-            held[index][1].end(LOSSES.get(answer))
-            answers[index] = answer
+            answers[index] = ended(held[index][1], answer)
     return answers

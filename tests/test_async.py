@@ -630,8 +630,8 @@ def test_a_store_that_only_threads_can_ask_is_asked_in_threads(tidy):
         waiter = asyncio.create_task(shelf.aacquire(flow="other".ljust(16, "_"), ttl=30, wait=20))
         while not (await shelf.store.twin.inspect(shelf.key)).waiters:
             await asyncio.sleep(0.01)
-        first = await arun(shelf.releasing(shelf.store.twin, lease))
-        return [first, await arun(shelf.releasing(shelf.store.twin, await waiter))]
+        first = await shelf.arelease(lease)
+        return [first, await shelf.arelease(await waiter)]
 
     assert going_through(work()) == [Answer.DONE] * 2
 
@@ -661,9 +661,12 @@ def test_a_second_cancel_leaves_no_answer_unread_on_a_connection():
     store = RedisStore(lambda: None, scope="wire", prefix="")
     wire: Any = Wire()
     store._connections = wire
-    store._evaluate = lambda connection, call, meanwhile: "asked"  # type: ignore[misc]
+
+    def asking(connection: Any, call: Any, meanwhile: Any) -> Steps[Any]:
+        yield "asked"
+
     call = store._verbs.acquire(Key(NAME), token="t" * 32, ttl=30, holder="", channel="")
-    steps = store._sending(call)
+    steps = store._sending(call, ask=asking)
     question = next(steps)
     while question != "asked":
         question = steps.send(question)

@@ -28,6 +28,7 @@ from django_redislock.stores.quorum import QuorumStore
 from django_redislock.stores.quoruminquiry import QuorumInquiry
 from django_redislock.stores.redis import RedisStore
 from django_redislock.stores.redisnode import RedisNode
+from django_redislock.stores.verbs import Verbs
 from tests.faults import Proxy, proxy_to
 from tests.flows import until
 
@@ -116,9 +117,10 @@ def test_a_quorum_does_not_tell_it_either(proxy, caplog, echo, ask):
 
 
 def test_a_refusal_of_what_is_owed_does_not_repeat_the_token():
-    refuse = Mock(side_effect=redis.ResponseError("unknown command 'EVALSHA', with args beginning with: 'a-token'"))
+    refusal = redis.ResponseError("unknown command 'EVALSHA', with args beginning with: 'a-token'")
+    connection = Mock(**{"read_response.side_effect": refusal})
     with pytest.raises(NotNow) as caught:
-        run(settling(refuse, None, Mock()))
+        run(settling(connection, Verbs("").leave(Key("a"), token="a-token")))
     assert str(caught.value) == "unknown command 'EVALSHA'"
 
 

@@ -359,7 +359,7 @@ class TestNames:
         def fail(*args: Any) -> None:
             raise ConnectionError("away")
 
-        monkeypatch.setattr("django_redislock.stores.redis.RedisStore._evaluate", staticmethod(fail))
+        monkeypatch.setattr("django_redislock.stores.redis.RedisStore._evaluating", staticmethod(fail))
         with pytest.raises(StoreUnavailable, match="about a and 2 more"), lock_many(NAMES, nowait=True):
             forbidden()
 

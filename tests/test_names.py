@@ -198,7 +198,7 @@ class TestRedisAway:
     def away(self, monkeypatch: pytest.MonkeyPatch) -> Any:
         """Takes the server away."""
         return lambda: monkeypatch.setattr(
-            "django_redislock.stores.redis.RedisStore._evaluate", staticmethod(no_connection)
+            "django_redislock.stores.redis.RedisStore._evaluating", staticmethod(no_connection)
         )
 
     def test_acquiring_never_reads_as_busy(self, away):
@@ -237,7 +237,7 @@ class TestInterrupts:
 
     def test_that_it_could_not_be_given_back_is_logged(self, monkeypatch, caplog):
         def interrupted(self: KeyLock, *args: Any, **kwargs: Any) -> None:
-            monkeypatch.setattr(RedisStore, "_evaluate", staticmethod(no_connection))
+            monkeypatch.setattr(RedisStore, "_evaluating", staticmethod(no_connection))
             raise KeyboardInterrupt
 
         monkeypatch.setattr("django_redislock.stores.redis.RedisStore.acquire", interrupted)

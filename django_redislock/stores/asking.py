@@ -16,7 +16,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from ..steps import Steps, run
+from ..steps import Steps
 from .debts import NotNow
 from .discretion import hush
 
@@ -27,19 +27,14 @@ if TYPE_CHECKING:
 FAULTS = (RedisError, OSError)  # when the server cannot be asked, or refuses
 BROKEN = (ConnectionError, OSError)  # when it cannot be heard any more
 REDIRECTIONS = (AskError, ClusterDownError, TryAgainError)  # `MovedError` is an `AskError`: nothing was carried out
-Evaluate = Callable[[Any, Any, Any], Any]
+Evaluating = Callable[[Any, Any, Any], Steps[Any]]
 
 
-def evaluate(connection: Any, call: Call[Any], meanwhile: Callable[[], object] | None) -> Any:
+def evaluating(connection: Any, call: Call[Any], meanwhile: Callable[[], object] | None) -> Steps[Any]:
     """One round trip; two when the server does not know the script yet. The time on the way is not lost.
 
     The connection stays open whatever happens, for more to be said on it.
     """
-    return run(evaluating(connection, call, meanwhile))
-
-
-def evaluating(connection: Any, call: Call[Any], meanwhile: Callable[[], object] | None) -> Steps[Any]:
-    """The steps of `evaluate()`, on a connection of either kind."""
     script, keys, args = call[:3]
     yield connection.send_command("EVALSHA", script.sha, len(keys), *keys, *args)
     if meanwhile is not None:
@@ -51,13 +46,17 @@ def evaluating(connection: Any, call: Call[Any], meanwhile: Callable[[], object]
         return (yield connection.read_response(disconnect_on_error=False))
 
 
-def evaluate_all(connection: Any, batch: Batch, meanwhile: None, *, within: float) -> list[Any]:
-    """One round trip for all calls; two when the server does not know the script yet. Each may take so many seconds."""
+def evaluating_all(connection: Any, batch: Batch, meanwhile: None, *, within: float) -> Steps[list[Any]]:
+    """One round trip for all calls; two when the server does not know the script yet. Each may take so many seconds.
+
+    The connection has to be one that blocks.
+    """
     try:
-        return ask_all(connection, [("EVALSHA", call.script.sha, *call.words) for call in batch.calls], within)
+        replies = yield ask_all(connection, [("EVALSHA", call.script.sha, *call.words) for call in batch.calls], within)
     except NoScriptError:
         connection.disconnect()  # with it go the answers that were to come
-        return ask_all(connection, [("EVAL", call.script.source, *call.words) for call in batch.calls], within)
+        replies = yield ask_all(connection, [("EVAL", call.script.source, *call.words) for call in batch.calls], within)
+    return list(replies)
 
 
 def ask_all(connection: Any, commands: Sequence[tuple[Any, ...]], within: float) -> list[Any]:
@@ -71,10 +70,10 @@ def ask_all(connection: Any, commands: Sequence[tuple[Any, ...]], within: float)
     return replies
 
 
-def settling(ask: Evaluate, connection: Any, call: Call[None]) -> Steps[None]:
+def settling(connection: Any, call: Call[None]) -> Steps[None]:
     """Send what settles an earlier question. Raises `NotNow` where the server refuses it, and can be asked more."""
     try:
-        yield ask(connection, call, None)
+        yield from evaluating(connection, call, None)
     except REDIRECTIONS:
         raise
     except ResponseError as error:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import TimeoutError
 
 from ..steps import arun
-from .asking import FAULTS, evaluating
+from .asking import FAULTS
 from .discretion import hush
 from .loopconnections import LoopConnections
 from .loopwakeups import LoopWakeups
@@ -20,12 +20,6 @@ from .wakeups import Interrupted
 if TYPE_CHECKING:
     from ..keys import Key
     from .base import Renewal
-    from .verbs import Call
-
-
-async def aevaluate(connection: Any, call: Call[Any], meanwhile: Callable[[], object] | None) -> Any:
-    """As `evaluate()`."""
-    return await arun(evaluating(connection, call, meanwhile))
 
 
 class LoopStore(RedisStore):
@@ -34,7 +28,6 @@ class LoopStore(RedisStore):
     What an interrupted task could not give back is owed by both, so that whichever asks next does it.
     """
 
-    _evaluate: ClassVar[Any] = staticmethod(aevaluate)
     _connections: Any
 
     def __init__(self, store: RedisStore) -> None:
@@ -55,8 +48,11 @@ class LoopStore(RedisStore):
         """Refused: the watchdog is one thread for all loops and threads, and asks the store itself."""
         raise TypeError("Leases are renewed by the watchdog's thread, which asks the store, not its twin.")
 
-    def _run(self, call: Any, key: Key, *others: Key, **how: Any) -> Any:
-        return arun(self._asking(call, key, *others, **how))
+    async def _run(self, call: Any, key: Key, *others: Key, **how: Any) -> Any:  # type: ignore[override]
+        try:
+            return call.read(await arun(self._sending(call, **how)))
+        except FAULTS as error:
+            raise self._unavailable(error, key, others) from error
 
     def _connections_to(self, pool: Any) -> Any:
         return LoopConnections(pool)

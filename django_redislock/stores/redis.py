@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..exceptions import StoreUnavailable
 from ..steps import Steps, run
-from .asking import BROKEN, FAULTS, Evaluate, evaluate, evaluate_all, settling
+from .asking import BROKEN, FAULTS, Evaluating, evaluating, evaluating_all, settling
 from .connections import Connections
 from .debts import Debts
 from .discretion import hush, secrets_in
@@ -36,7 +36,7 @@ class RedisStore:
     Raises `StoreUnavailable` for whatever keeps the server from answering.
     """
 
-    _evaluate: ClassVar[Any] = staticmethod(evaluate)
+    _evaluating: ClassVar[Any] = staticmethod(evaluating)
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class RedisStore:
         """As `Store.acquire()`."""
         waits = self._wakeups.has_ear(token)  # also while the wake-up connection is broken
         call = self._verbs.acquire(key, token=token, ttl=ttl, holder=holder, channel=channel, waits=waits)
-        return self._run(call, key, meanwhile=meanwhile, ask=self._counted(self._evaluate, ttl))
+        return self._run(call, key, meanwhile=meanwhile, ask=self._counted(self._evaluating, ttl))
 
     def leave(self, key: Key, *, token: str) -> None:
         """Wait no more; what was granted in the meantime goes to the next."""
@@ -108,7 +108,7 @@ class RedisStore:
     ) -> TakenMany | Blocked | tuple[Edge, ...]:
         """As `Store.acquire_many()`."""
         call = self._many.acquire(keys, token=token, ttl=ttl, holder=holder, way=way, limit=limit, channel=channel)
-        return self._run(call, *keys, ask=self._counted(self._evaluate, ttl))
+        return self._run(call, *keys, ask=self._counted(self._evaluating, ttl))
 
     def leave_many(self, keys: Sequence[Key], *, token: str) -> None:
         """Wait for none of them any more, and give back those that the token holds."""
@@ -139,35 +139,35 @@ class RedisStore:
     def renew(self, key: Key, *, token: str, ttl: float) -> Answer:
         """Keep the key for `ttl` seconds from now if `token` holds it."""
         call = self._verbs.renew(key, token=token, ttl=ttl)
-        return self._run(call, key, ask=self._counted(self._evaluate, ttl))
+        return self._run(call, key, ask=self._counted(self._evaluating, ttl))
 
     def renew_many(self, renewals: Sequence[Renewal], *, within: float) -> list[Answer]:
         """As `Store.renew_many()`."""
         keys = [renewal.key for renewal in renewals]
-        ask = self._counted(partial(evaluate_all, within=within), within)
+        ask = self._counted(partial(evaluating_all, within=within), within)
         return self._run(self._many.renew(renewals), *keys, ask=ask, within=within)
 
     def inspect(self, key: Key) -> Held | None:
         """Say who holds the key, if anyone does."""
         return self._run(self._verbs.inspect(key), key)
 
-    def _counted(self, ask: Evaluate, ttl: float) -> Evaluate:
+    def _counted(self, ask: Evaluating, ttl: float) -> Evaluating:
         """Asks likewise, and waits for replicas where they are wanted."""
         return self._replicas.after(ask, ttl=ttl) if self._replicas else ask
 
     def _run(self, call: Question[T], key: Key, *others: Key, **how: Any) -> T:
-        return run(self._asking(call, key, *others, **how))
-
-    def _asking(self, call: Question[T], key: Key, *others: Key, **how: Any) -> Steps[T]:
         try:
-            return call.read((yield from self._sending(call, **how)))
+            return call.read(run(self._sending(call, **how)))
         except FAULTS as error:
-            about = f"{key} and {len(others)} more" if others else key
-            raise StoreUnavailable(
-                f"Redis could not be asked about {about} ({type(error).__name__}: {hush(error, self._secrets)}), "
-                f"so nobody knows who holds it. Check the server and the cache alias {self.scope!r}.",
-                key=key.name,
-            ) from error
+            raise self._unavailable(error, key, others) from error
+
+    def _unavailable(self, error: Exception, key: Key, others: Sequence[Key]) -> StoreUnavailable:
+        about = f"{key} and {len(others)} more" if others else key
+        return StoreUnavailable(
+            f"Redis could not be asked about {about} ({type(error).__name__}: {hush(error, self._secrets)}), "
+            f"so nobody knows who holds it. Check the server and the cache alias {self.scope!r}.",
+            key=key.name,
+        )
 
     def _open(self) -> Connections:
         pool = self._connect().connection_pool
@@ -189,7 +189,7 @@ class RedisStore:
         self,
         call: Question[Any],
         meanwhile: Callable[[], object] | None = None,
-        ask: Evaluate | None = None,
+        ask: Evaluating | None = None,
         within: float | None = None,
     ) -> Steps[Any]:
         """Send it, and again as long as the tries last: an answer that got lost is given again.
@@ -197,7 +197,7 @@ class RedisStore:
         When no answer came, what settles it follows: the server may have carried it out, or may do so yet. It goes
         before the next question as well, for it may have got lost too.
         """
-        send: Evaluate = ask or self._evaluate
+        evaluate: Evaluating = ask or self._evaluating
         tries = self._tries(within)
         connection, asked = None, False
         try:
@@ -205,16 +205,16 @@ class RedisStore:
                 connections = tries.connections()
                 connection = yield connections.take()
                 try:
-                    yield from self._preparing(connection)
+                    yield connection.connect()
+                    if self._debts:
+                        yield from self._paying(connection)
                     asked = True
-                    answer = yield send(connection, call, meanwhile)
+                    answer = yield from evaluate(connection, call, meanwhile)
                 except Exception as error:
                     if not tries.again(error):
                         raise
                     yield connection.disconnect()
-                    if isinstance(error, BROKEN):
-                        connections.close()  # those that are idle were most likely closed with this one
-                    connections.give(connection)
+                    replace(connections, connection, is_broken=isinstance(error, BROKEN))
                     connection = None
                 else:
                     connections.give(connection)
@@ -242,11 +242,9 @@ class RedisStore:
             if connection is not None:
                 yield connection.disconnect()
 
-    def _preparing(self, connection: Any) -> Steps[None]:
-        """Connect, and give back first what could not be given back before."""
-        yield connection.connect()
-        if self._debts:
-            yield from self._debts.paying(partial(settling, self._evaluate, connection))
+    def _paying(self, connection: Any) -> Steps[None]:
+        """Give back first what could not be given back before."""
+        yield from self._debts.paying(partial(settling, connection))
 
     def _settling(self, connection: Any, call: Call[None], *, is_broken: bool) -> Steps[None]:
         """Send it behind the question, which it cannot overtake there, without waiting; else on a new connection."""
@@ -256,3 +254,10 @@ class RedisStore:
             yield connection.send_command("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)
         except FAULTS as error:
             logger.warning("Not answered, so what may be taken ends with its ttl: %s", hush(error, self._secrets))
+
+
+def replace(connections: Any, connection: Any, *, is_broken: bool) -> None:
+    """Give back one that was disconnected. If the server has closed it, it has mostly closed those that are idle."""
+    if is_broken:
+        connections.close()
+    connections.give(connection)

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from .. import clock, steps
 from ..exceptions import StoreUnavailable
-from .asking import FAULTS, evaluate
+from .asking import FAULTS, evaluating
 from .ballots import Ballots, kept_for, run_of
 from .base import Answer
 from .discretion import hush
@@ -129,7 +129,7 @@ class RedisNode(RedisStore):
             self.connect(connection)
             info = ask_info(connection, "server") | ask_info(connection, "commandstats") | ask_info(connection, "stats")
             call = self._ballots.admit(seat, run=run_of(info), kept=kept_for(info))
-            left = int(evaluate(connection, call, None)) / 1e3
+            left = int(steps.run(evaluating(connection, call, None))) / 1e3
         except FAULTS as error:
             self.drop(connection)
             raise self.unavailable(error, []) from error
@@ -181,7 +181,8 @@ class RedisNode(RedisStore):
         if connection not in self._known:
             self._known.add(connection)
             connection.register_connect_callback(self._forget_run)
-        steps.run(self._preparing(connection))
+        connection.connect()
+        steps.run(self._paying(connection))
         run = self._runs.get(connection)
         if run is None:
             run = run_of(ask_info(connection, "server"))

@@ -16,7 +16,8 @@ from ..exceptions import StoreUnavailable
 from .base import Answer, Taken, TakenMany
 
 if TYPE_CHECKING:
-    from .asking import Evaluate
+    from ..steps import Steps
+    from .asking import Evaluating
     from .base import Ear, Grant
 
 LONGEST = 1.0
@@ -28,21 +29,21 @@ class Replicas(NamedTuple):
 
     number: int
 
-    def after(self, evaluate: Evaluate, *, ttl: float) -> Evaluate:
+    def after(self, evaluate: Evaluating, *, ttl: float) -> Evaluating:
         """Asks as `evaluate` does, and goes on when they have what was taken. Raises `StoreUnavailable` otherwise."""
 
-        def ask(connection: Any, call: Any, meanwhile: Callable[[], object] | None) -> Any:
-            reply = evaluate(connection, call, meanwhile)
+        def ask(connection: Any, call: Any, meanwhile: Callable[[], object] | None) -> Steps[Any]:
+            reply = yield from evaluate(connection, call, meanwhile)
             if is_ours(call.read(reply)):
-                self._await(connection, bound(ttl, connection.socket_timeout))
+                yield from self._awaiting(connection, bound(ttl, connection.socket_timeout))
             return reply
 
         return ask
 
-    def _await(self, connection: Any, seconds: float) -> None:
-        connection.send_command("WAIT", self.number, max(1, round(seconds * 1000)))
+    def _awaiting(self, connection: Any, seconds: float) -> Steps[None]:
+        yield connection.send_command("WAIT", self.number, max(1, round(seconds * 1000)))
         try:
-            acknowledged = connection.read_response(disconnect_on_error=False)
+            acknowledged = yield connection.read_response(disconnect_on_error=False)
         except ResponseError as error:
             raise ResponseError(f"MIN_REPLICAS needs a server that knows WAIT: {error}") from error
         if acknowledged < self.number:
