@@ -721,6 +721,7 @@ def test_what_is_given_up_in_a_thread_is_given_back_after_it_was_taken(real_redi
     assert told == ["taken", "left"]
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("cancels", [300, pytest.param(10_000, marks=pytest.mark.long)])
 def test_cancelling_at_random_leaves_nothing(tidy, cancels):
     inside: dict[str, int] = {}
@@ -750,7 +751,7 @@ def test_cancelling_at_random_leaves_nothing(tidy, cancels):
         others = asyncio.all_tasks() - {asyncio.current_task()}
         return len([task for task in others if task.get_name() != "redislock-wakeups"])
 
-    assert going_through(work()) == 0
+    assert asyncio.run(work(), debug=cancels < 1_000) == 0
 
 
 def test_a_question_is_answered_although_every_idle_connection_was_closed(tidy):
