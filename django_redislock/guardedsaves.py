@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from django.db.models import Model
 from django.db.models.signals import pre_save
 
+from .confirming import confirm
 from .exceptions import LossReason
 from .lease import Lease, LeaseState
 from .versions import version_field_of
@@ -27,7 +28,10 @@ def guard_saves(row: M, lease: Lease) -> M:
 def ensure_not_lost(sender: type[Model], instance: Model, **kwargs: Any) -> None:
     """Raise `LeaseLost` for a row whose lease is lost. One past `max_hold` goes on, where its version decides."""
     lease: Lease | None = instance.__dict__.get(NAME)
-    if lease is None or lease.state is not LeaseState.LOST:
+    if lease is None:
+        return
+    confirm([lease])
+    if lease.state is not LeaseState.LOST:
         return
     if lease.reason is LossReason.MAX_HOLD and version_field_of(sender) is not None:
         return

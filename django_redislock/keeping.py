@@ -18,6 +18,7 @@ from django.dispatch import Signal
 
 from . import signals
 from .conf import Options
+from .confirming import confirm
 from .exceptions import LockNotHeld, LossReason, RedisLockError, StoreUnavailable
 from .holds import Hold, current_flow
 from .lease import Handle, Lease, LeaseState
@@ -185,6 +186,13 @@ class Keeper(ABC):
                 first = first or hold.lease.lost()
         return first
 
+    def _check_before_commit(self, holds: Sequence[Hold]) -> RedisLockError | None:
+        """As `_check()`, with the store's word for what it has not confirmed for a while."""
+        for hold in holds:
+            hold.closing = True
+        confirm(hold.lease for hold in holds)
+        return self._check(holds)
+
     def _goes_on(self, lease: Lease) -> bool:
         """Whether its task goes on without it: past `max_hold`, where the version of the row decides each save."""
         model = self._model
@@ -244,9 +252,7 @@ class Deferred:
 
     def check(self) -> RedisLockError | None:
         """What speaks against the COMMIT that is about to begin, if anything."""
-        for hold in self._holds:
-            hold.closing = True
-        failure = self._keeper._check(self._holds)
+        failure = self._keeper._check_before_commit(self._holds)
         self._refused = failure is not None
         return failure
 

@@ -24,6 +24,11 @@ def new_token(flow: str) -> str:
     return flow + os.urandom(8).hex()
 
 
+def operator_token() -> str:
+    """An unguessable token of an operator, who takes a key away from its owner: no flow's."""
+    return "!" + os.urandom(16).hex()
+
+
 class KeyLock:
     """The lock on one key of one store. What begins with an a is for event loops, and asks the store's twin there."""
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from weakref import ref
 
     from .keys import Key
+    from .stores.base import Store
 
 
 class LeaseState(StrEnum):
@@ -38,8 +39,16 @@ WHY = {
 }
 
 
+CONFIDENCE = 0.25
+"""Seconds for which the store's word counts that a lease is held: in that time nobody else gets the key."""
+
+
 class Extender(Protocol):
-    """Whoever can ask the store for more time."""
+    """Whoever can ask the store about a lease."""
+
+    @property
+    def store(self) -> Store:
+        """The store."""
 
     def extend(self, lease: Lease, ttl: float) -> None:
         """Keep the lease for another `ttl` seconds."""
@@ -69,6 +78,7 @@ class Lease:
         "_extender",
         "_state",
         "acquired_at",
+        "confirmed_at",
         "deadline",
         "fence",
         "handle",
@@ -88,6 +98,8 @@ class Lease:
         self.ttl = ttl
         """Seconds that the server keeps the lease."""
         self.acquired_at = asked_at
+        self.confirmed_at = asked_at
+        """Instant of the local monotonic clock of the last question that the store has answered with yes."""
         self.deadline = asked_at + clock.safe_ttl(ttl)
         """Instant of the local monotonic clock after which the lease is no longer trusted."""
         self.pid = os.getpid()
@@ -112,6 +124,11 @@ class Lease:
         if clock.now() >= self.deadline and self.expire():
             self.tell()
         return self._state
+
+    @property
+    def store(self) -> Store:
+        """The store that keeps it."""
+        return self._extender.store
 
     @property
     def trusted(self) -> bool:
@@ -171,6 +188,7 @@ class Lease:
         with _notes:
             if self._state not in OPEN or clock.now() >= self.deadline:
                 return False
+            self.confirmed_at = max(self.confirmed_at, asked_at)
             if seen is None or seen == self.deadline:
                 self.ttl, self.deadline = ttl, asked_at + clock.safe_ttl(ttl)
             if self._state is LeaseState.UNKNOWN:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from . import clock
 from .holds import Hold
 from .keylock import LOSSES
-from .lease import Handle
+from .lease import Handle, Lease
 from .stores.base import Answer, Renewal, Store
 
 TRIES = 20
@@ -121,7 +121,12 @@ def starved(holds: Iterable[Hold], *, late: float) -> bool:
 
 def renewals_of(holds: Sequence[Hold]) -> list[Renewal]:
     """What is asked for."""
-    return [Renewal(key=hold.lock.key, token=hold.lease.token, ttl=hold.lease.ttl) for hold in holds]
+    return [renewal_of(hold.lease) for hold in holds]
+
+
+def renewal_of(lease: Lease) -> Renewal:
+    """Another ttl of its own."""
+    return Renewal(key=lease.key, token=lease.token, ttl=lease.ttl)
 
 
 def lost_by(hold: Hold, renewal: Renewal, answer: Answer, *, asked_at: float, seen: float) -> bool:
@@ -129,11 +134,14 @@ def lost_by(hold: Hold, renewal: Renewal, answer: Answer, *, asked_at: float, se
 
     What its owner has begun to give back in the meantime is nobody's loss.
     """
-    if hold.count == 0:
-        return False
+    return hold.count > 0 and note(hold.lease, renewal, answer, asked_at=asked_at, seen=seen)
+
+
+def note(lease: Lease, renewal: Renewal, answer: Answer, *, asked_at: float, seen: float) -> bool:
+    """Note the answer on the lease; says whether it is lost by it, and that is new."""
     if answer is Answer.UNKNOWN:
-        hold.lease.doubt("too few servers could be asked")
+        lease.doubt("too few servers could be asked")
         return False
     if answer is not Answer.DONE:
-        return hold.lease.lose(LOSSES[answer])
-    return not hold.lease.prolong(ttl=renewal.ttl, asked_at=asked_at, seen=seen) and hold.lease.expire()
+        return lease.lose(LOSSES[answer])
+    return not lease.prolong(ttl=renewal.ttl, asked_at=asked_at, seen=seen) and lease.expire()

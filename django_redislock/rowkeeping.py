@@ -84,9 +84,9 @@ class RowKeeper(Keeper):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         entry = self._exited_entry()
-        for hold in entry.holds if entry.commits else ():
-            hold.closing = True
-        lost = self._check(entry.holds)  # nobody commits after the deadline
+        # Nobody commits what is not locked any more.
+        commits = entry.commits and error is None
+        lost = self._check_before_commit(entry.holds) if commits else self._check(entry.holds)
         failure = error or lost
         late: RedisLockError | None = None
         try:

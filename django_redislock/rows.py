@@ -228,12 +228,16 @@ class RowLock(RowKeeper, Guard, Generic[M]):
     def _read(self, entry: Entry, select: Callable[[], Any]) -> M:
         """The row, in the transaction."""
         newest = self._begin(entry)
-        return self._source.read(select(), newest=newest)
+        row = self._source.read(select(), newest=newest)
+        return row if self._atomic else self._guard(row, entry)
 
     def _read_alone(self, entry: Entry, select: Callable[[], Any]) -> M:
-        """The row, without a transaction of its own; what is saved of it is checked against the lease."""
+        """The row, without a transaction of its own."""
         _, newest = self._join(entry)
-        row = self._source.read(select(), newest=newest)
+        return self._guard(self._source.read(select(), newest=newest), entry)
+
+    def _guard(self, row: M, entry: Entry) -> M:
+        """Check what is saved of the row against the lease."""
         for hold in entry.holds:
             guard_saves(row, hold.lease)
         return row

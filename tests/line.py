@@ -8,6 +8,7 @@ from typing import Any
 
 from redis.client import PubSub
 
+from django_redislock.keylock import operator_token
 from django_redislock.keys import Key, bucket_of
 from django_redislock.stores.base import Answer, Edge, Grant, Held, Taken
 from django_redislock.stores.redis import RedisStore
@@ -65,6 +66,14 @@ class Line:
     def release(self, who: str, key: Key = KEY) -> Answer:
         return self.store.release(key, token=token_of(who))
 
+    def force(self, key: Key = KEY) -> Held | None:
+        """An operator takes the key away and hands it over; gives who held it."""
+        token = operator_token()
+        held = self.store.force(key, token=token, ttl=10)
+        if held is not None:
+            assert self.store.release(key, token=token) is Answer.DONE
+        return held
+
     def owner(self, key: Key = KEY) -> str | None:
         """Who holds the key."""
         held = self.store.inspect(key)
@@ -105,6 +114,7 @@ class Line:
         return f"{bucket}:{what}" if what in {"held", "fence"} else f"{bucket}:{what}:{key.name}"
 
     def left(self) -> set[str]:
-        """What is in Redis beside the fences and the notes of releases."""
+        """What is in Redis beside the fences and the notes of releases and of force."""
         names = {name.decode() for name in self.server.keys("*")}
-        return {name for name in names if not name.endswith(":fence") and ":released:" not in name}
+        notes = {name for name in names if ":released:" in name or ":forced:" in name}
+        return {name for name in names - notes if not name.endswith(":fence")}

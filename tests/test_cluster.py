@@ -27,6 +27,7 @@ from django_redislock import (
 from django_redislock.conf import InvalidLockSettings
 from django_redislock.exceptions import LossReason
 from django_redislock.handler import locks
+from django_redislock.keylock import operator_token
 from django_redislock.keys import Key, bucket_of
 from django_redislock.stores.base import Answer, Taken, TakenMany, Way
 from django_redislock.stores.cluster import ClusterStore
@@ -199,7 +200,7 @@ class TestSeveral:
         keys = sorted(map(Key, apart), key=lambda key: bucket_of(key.name))
         ask: Any = {"token": OURS, "ttl": 30, "holder": '["h",1,"t",""]', "limit": 3}
         assert isinstance(store.acquire_many(keys, way=Way.LINE, **ask), TakenMany)
-        store.force(keys[0])
+        forced_out(store, keys[0])
         with lock(keys[0].name):
             store.acquire_many(keys, way=Way.LINE, **ask)
             assert [store.inspect(key) is None for key in keys] == [False, True, True]
@@ -223,7 +224,7 @@ class TestSeveral:
     def test_a_release_tells_each(self, store, apart):
         keys = list(map(Key, apart))
         store.acquire_many(keys, token=OURS, ttl=30, holder='["h",1,"t",""]', way=Way.ALL, limit=3)
-        store.force(keys[1])
+        forced_out(store, keys[1])
         assert store.release_many(keys, token=OURS) == [Answer.DONE, Answer.FORCED, Answer.DONE]
 
 
@@ -297,6 +298,13 @@ class TestMovedSlots:
         finally:
             owner.client.execute_command("CLUSTER", "SETSLOT", slot, "STABLE")
         assert isinstance(store.acquire(Key("a"), token=THEIRS, ttl=30, holder='["h",1,"t",""]'), Taken)
+
+
+def forced_out(store: ClusterStore, key: Key) -> None:
+    """An operator takes the key away, and gives it up."""
+    token = operator_token()
+    assert store.force(key, token=token, ttl=10) is not None
+    assert store.release(key, token=token) is Answer.DONE
 
 
 def fail_over(cluster: ClusterSet, name: str) -> None:

@@ -17,6 +17,7 @@ from django_redislock import LeaseLost, LockBusy, LockNotHeld, StoreUnavailable,
 from django_redislock.guards import NamedLock
 from django_redislock.handler import locks
 from django_redislock.holder import encode_current
+from django_redislock.keylock import operator_token
 from django_redislock.keys import Key, bucket_of
 from django_redislock.lease import Lease, LeaseState
 from django_redislock.many import NamedLocks
@@ -511,7 +512,11 @@ class TestForce:
 def force() -> object:
     """Take the key away from whoever has it."""
     found = locks["default"].lock("a", model=None)
-    return found.store.force(found.key)
+    token = operator_token()
+    held = found.store.force(found.key, token=token, ttl=10)
+    if held is not None:
+        assert found.store.release(found.key, token=token) is Answer.DONE
+    return held
 
 
 SEVERAL = ["a", "b", "c"]

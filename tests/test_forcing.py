@@ -33,7 +33,7 @@ def test_it_frees_the_lock_and_gives_who_held_it(caplog):
         info = force_release("a")
         assert (info.key, info.fence, info.holder.thread) == ("a", lease.fence, "MainThread")
         assert is_free("a")
-    assert "Released by force: a, which " in caplog.text
+    assert "Taken away by force: a, which " in caplog.text
 
 
 def test_where_nobody_holds_it_there_is_nothing_to_take(forced):

@@ -29,6 +29,8 @@ ttls = st.floats(min_value=SHORTEST_TTL, max_value=LONGEST_TTL)
 class Extender:
     """Notes what it is asked for."""
 
+    store: Any = None
+
     def __init__(self) -> None:
         self.asked: list[tuple[Lease, float]] = []
 

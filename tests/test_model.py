@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from django_redislock.keylock import operator_token
 from django_redislock.keys import Key
 from django_redislock.stores.base import Answer, Held, Taken
 from tests.line import Line, channel_of, holder_of, token_of
@@ -52,6 +53,26 @@ class Person:
     @property
     def token(self) -> str:
         return token_of(self.name, self.attempt)
+
+    @property
+    def flow(self) -> str:
+        """Who it is when it waits."""
+        return self.name
+
+
+@dataclass
+class Operator(Person):
+    """Has taken a key away; until that is handed over, the store goes on naming who held it."""
+
+    secret: str = field(default_factory=operator_token)
+
+    @property
+    def token(self) -> str:
+        return self.secret
+
+    @property
+    def flow(self) -> str:
+        return ""
 
 
 @dataclass
@@ -118,10 +139,10 @@ class Protocol(RuleBasedStateMachine):
                 return False
             if owner is person:
                 return bool(between) and all(other.listens for other in between)
-            if owner.name not in self.waits:
+            if owner.flow not in self.waits:
                 return False
             between.append(owner)
-            key = self.waits[owner.name][0]
+            key = self.waits[owner.flow][0]
         return False
 
     def join(self, person: Person, key: Key) -> bool:
@@ -260,13 +281,25 @@ class Protocol(RuleBasedStateMachine):
             del person.believes[key]
 
     @precondition(lambda self: any(row.owner for row in self.rows.values()))
-    @rule(key=keys)
-    def force(self, key: Key) -> None:
+    @rule(key=keys, again=twice)
+    def force(self, key: Key, again: bool) -> None:
         row = self.rows[key]
-        held = self.store.force(key)
-        assert (held.holder.doing if held else None) == (row.owner.name if row.owner else None)
-        if row.owner:
+        owner = None if isinstance(row.owner, Operator) else row.owner
+        operator = Operator(owner.name if owner else "", ttl=min(TTLS))
+        force = lambda: self.store.force(key, token=operator.token, ttl=operator.ttl)
+        held = self.send(force, again=again)
+        assert (held.holder.doing if held else None) == (owner.name if owner else None)
+        if owner:
             row.forced[row.token] = row.ends
+            self.own(key, operator)
+
+    @precondition(lambda self: any(isinstance(row.owner, Operator) for row in self.rows.values()))
+    @rule(key=keys, again=twice)
+    def hand_over_what_was_forced(self, key: Key, again: bool) -> None:
+        row = self.rows[key]
+        if isinstance(row.owner, Operator):
+            release = lambda: self.store.release(key, token=row.token)
+            assert self.send(release, again=again) is Answer.DONE
             self.hand_over(key)
 
     @precondition(lambda self: any(row.owner for row in self.rows.values()))

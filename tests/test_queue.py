@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from django_redislock.keylock import deadlock
+from django_redislock.keylock import deadlock, operator_token
 from django_redislock.keys import Key
 from django_redislock.stores.base import Answer, Edge, Held, Taken
 from tests.line import KEY, Line, channel_of, holder_of, token_of
@@ -195,18 +195,29 @@ def test_a_grant_that_is_found_by_asking_lasts_for_a_ttl_from_then(line):
 
 def test_force_hands_over_to_the_first(line):
     line.queue("a", "b", "c")
-    assert line.store.force(KEY).holder.doing == "a"
+    assert line.force().holder.doing == "a"
     assert (line.owner(), len(line.heard("b")), line.release("a")) == ("b", 1, Answer.FORCED)
 
 
 def test_force_frees_what_nobody_waits_for(line):
     line.queue("a")
-    assert line.store.force(KEY).holder.doing == "a"
+    assert line.force().holder.doing == "a"
     assert (line.owner(), line.left(), line.release("a")) == (None, set(), Answer.FORCED)
 
 
+def test_what_an_operator_has_taken_away_is_nobodys_until_it_is_handed_over(line):
+    line.queue("a", "b")
+    token = operator_token()
+    line.store.force(KEY, token=token, ttl=10)
+    assert (line.owner(), line.heard("b"), line.release("a")) == ("a", [], Answer.FORCED)
+    assert isinstance(line.ask("a", wait=False), Held)
+    assert line.store.force(KEY, token=operator_token(), ttl=10) is None
+    assert line.store.release(KEY, token=token) is Answer.DONE
+    assert (line.owner(), len(line.heard("b"))) == ("b", 1)
+
+
 def test_force_says_when_nobody_held_the_key(line):
-    assert line.store.force(KEY) is None
+    assert line.force() is None
     assert line.left() == set()
 
 
@@ -218,7 +229,7 @@ def hand_over_by_release(line: Line, owner: str) -> None:
 
 
 def hand_over_by_force(line: Line, owner: str) -> None:
-    line.store.force(KEY)
+    line.force()
 
 
 def hand_over_by_leaving(line: Line, owner: str) -> None:

@@ -30,7 +30,7 @@ def calls(prefix: str = "", key: Key = KEY) -> dict[str, Call[Any]]:
         "acquire": verbs.acquire(key, token="t", ttl=30, holder=WHO, channel="c"),
         "release": verbs.release(key, token="t"),
         "leave": verbs.leave(key, token="t"),
-        "force": verbs.force(key, fence=None),
+        "force": verbs.force(key, token="t", ttl=5, fence=None),
         "renew": verbs.renew(key, token="t", ttl=60),
         "inspect": verbs.inspect(key),
     }
@@ -49,6 +49,7 @@ every_verb = pytest.mark.parametrize("verb", list(calls()))
         ("acquire", SHARED, ("t", KEY.name, ROOT, 30_000, WHO, "c")),
         ("release", (*SHARED, "released:t:bank.Account:42"), ("t", KEY.name, ROOT, RELEASE_NOTE_MS)),
         ("leave", SHARED, ("t", KEY.name, ROOT)),
+        ("force", (*SHARED, "forced:t:bank.Account:42"), ("t", KEY.name, ROOT, RELEASE_NOTE_MS, 5_000, "")),
         ("renew", ("lock:bank.Account:42", "held", "released:t:bank.Account:42"), ("t", 60_000, KEY.name)),
         ("inspect", ("lock:bank.Account:42", "queue:bank.Account:42", "waiters:bank.Account:42"), ()),
     ],
@@ -128,14 +129,6 @@ def test_a_grant_is_read():
 
 def test_there_is_nothing_to_be_read_when_one_leaves():
     assert calls()["leave"].read(1) is None
-
-
-def test_each_question_of_force_has_a_note_of_its_own():
-    first, second = calls()["force"], calls()["force"]
-    names = (*SHARED, f"released:{first.args[0]}:{KEY.name}")
-    assert first.keys == tuple(f"redislock:{{60}}:{name}" for name in names)
-    assert first.args[1:] == (KEY.name, "redislock", RELEASE_NOTE_MS, "")
-    assert first.args[0] != second.args[0]
 
 
 def test_who_was_forced_out_is_read():

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from ..exceptions import StoreUnavailable
 from ..holder import encode_current
+from ..keylock import operator_token
 from ..keys import Key
 from ..stores.base import Way
 from .findings import Finding, Level, Patient
@@ -61,4 +62,4 @@ def verbs(patient: Patient) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "acquire_many", lambda: store.acquire_many([key], token=token, ttl=TTL, holder=who, way=Way.ALL, limit=1)
     yield "release_many", lambda: store.release_many([key], token=token)
     yield "leave_many", lambda: store.leave_many([key], token=token)
-    yield "force", lambda: store.force(key)
+    yield "force", lambda: store.force(key, token=operator_token(), ttl=1)

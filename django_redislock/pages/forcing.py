@@ -15,8 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from ..exceptions import RedisLockError
-from ..forcing import force_release
-from ..guards import LockInfo
+from ..forcing import Seized, hand_over, seize
 from ..models import HeldLock, identified
 
 MOST_AT_ONCE = 200
@@ -53,34 +52,39 @@ def read_meant(value: str) -> Meant:
 
 
 def force_all(admin: ModelAdmin[Any], request: HttpRequest, meant: Sequence[Meant], reason: str) -> None:
-    """Free the locks one by one, and say of each what became of it."""
-    for one in meant:
-        _alias, name = identified(one.identifier)
-        try:
-            forced = force(admin, request, one, reason)
-        except RedisLockError as error:
-            messages.error(request, _("Not released: %(key)s. %(error)s") % {"key": name, "error": error})
-            continue
-        if forced is None:
-            text = _("Left %(key)s alone: who held it does not hold it any more.")
-            messages.warning(request, text % {"key": name})
-        else:
-            text = _("Released %(key)s, which %(holder)s held. The next in line has it now, if there is one.")
-            messages.success(request, text % {"key": name, "holder": forced.holder})
+    """Free the locks, and say of each what became of it."""
+    seized: list[Seized] = []
+    try:
+        for one in meant:
+            _alias, name = identified(one.identifier)
+            try:
+                taken = force(admin, request, one, reason)
+            except RedisLockError as error:
+                messages.error(request, _("Not released: %(key)s. %(error)s") % {"key": name, "error": error})
+                continue
+            if taken is None:
+                text = _("Left %(key)s alone: who held it does not hold it any more.")
+                messages.warning(request, text % {"key": name})
+            else:
+                seized.append(taken)
+                text = _("Released %(key)s, which %(holder)s held. The next in line has it now, if there is one.")
+                messages.success(request, text % {"key": name, "holder": taken.info.holder})
+    finally:
+        hand_over(seized)
 
 
-def force(admin: ModelAdmin[Any], request: HttpRequest, meant: Meant, reason: str) -> LockInfo | None:
-    """Free one lock. It is written down before it is done, and struck out when it was not done."""
+def force(admin: ModelAdmin[Any], request: HttpRequest, meant: Meant, reason: str) -> Seized | None:
+    """Take one lock away. It is written down before it is done, and struck out when it was not done."""
     alias, name = identified(meant.identifier)
     with transaction.atomic(using=router.db_for_write(LogEntry)):
         lock = HeldLock(id=meant.identifier, key=name, alias=alias)
         entry = admin.log_change(request, lock, _("Released by force. Reason: %s") % reason)
-        forced = force_release(name, alias=alias, fence=meant.fence)
+        forced = seize(name, alias=alias, fence=meant.fence)
         if forced is None:
             entry.delete()
         else:
             entry.change_message = _("Released by force from %(holder)s. Reason: %(reason)s") % {
-                "holder": forced.holder,
+                "holder": forced.info.holder,
                 "reason": reason,
             }
             entry.save(update_fields=["change_message"])

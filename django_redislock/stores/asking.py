@@ -55,6 +55,7 @@ def evaluating_all(connection: Any, batch: Batch, meanwhile: None, *, within: fl
         replies = yield ask_all(connection, [("EVALSHA", call.script.sha, *call.words) for call in batch.calls], within)
     except NoScriptError:
         connection.disconnect()  # with it go the answers that were to come
+        connection.connect()  # fakeredis' connections do not do that by themselves as they should
         replies = yield ask_all(connection, [("EVAL", call.script.source, *call.words) for call in batch.calls], within)
     return list(replies)
 

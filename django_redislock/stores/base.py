@@ -197,9 +197,10 @@ class Store(Protocol):
     def ear(self, token: str, *, within: float | None = None) -> Ear:
         """An ear for a waiter, which has so many seconds left."""
 
-    def force(self, key: Key, *, fence: int | None = None) -> Held | None:
-        """Take the key from whoever holds it and hand it over; says who did, and that one is told `Answer.FORCED`.
+    def force(self, key: Key, *, token: str, ttl: float, fence: int | None = None) -> Held | None:
+        """Take the key from whoever holds it, for `token` and `ttl` seconds; says who did, who is told `Answer.FORCED`.
 
+        A release hands it over. The token is an operator's (`operator_token()`), from whom it cannot be taken away.
         With a fence only from the owner that has it.
         """
 

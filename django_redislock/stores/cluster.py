@@ -88,9 +88,9 @@ class ClusterStore:
         """As `Store.leave()`."""
         self.part(key).leave(key, token=token)
 
-    def force(self, key: Key, *, fence: int | None = None) -> Held | None:
+    def force(self, key: Key, *, token: str, ttl: float, fence: int | None = None) -> Held | None:
         """As `Store.force()`."""
-        return self.part(key).force(key, fence=fence)
+        return self.part(key).force(key, token=token, ttl=ttl, fence=fence)
 
     def release(self, key: Key, *, token: str) -> Answer:
         """As `Store.release()`."""

@@ -95,8 +95,8 @@ class Node(Protocol):
     def look(self, keys: Sequence[Key]) -> Asked[list[Held | None]]:
         """Who has its vote for each key."""
 
-    def take_away(self, key: Key, *, fence: int | None) -> Asked[list[Held | None]]:
-        """Take the key from whoever holds it, or from the owner with that fence; who did."""
+    def take_away(self, key: Key, *, token: str, ttl: float, fence: int | None) -> Asked[list[Held | None]]:
+        """Take the key for the token from whoever holds it, or from the owner with that fence; who did."""
 
     def plead(self, seat: SitsOut) -> bool:
         """Find out whether it has to sit out; says whether it may vote now."""

@@ -164,9 +164,10 @@ class QuorumStore:
         """An ear for a waiter, which has so many seconds left."""
         return QuorumEar(self.nodes, token, within=within)
 
-    def force(self, key: Key, *, fence: int | None = None) -> Held | None:
+    def force(self, key: Key, *, token: str, ttl: float, fence: int | None = None) -> Held | None:
         """As `Store.force()`."""
-        replies = self.panel.ask(lambda _, node: node.take_away(key, fence=fence), within=PATIENCE)
+        take_away = lambda _, node: node.take_away(key, token=token, ttl=ttl, fence=fence)
+        replies = self.panel.ask(take_away, within=PATIENCE)
         self._require(replies, [key])
         return owner(self.panel.of(replies, 0), answered=answered(replies))
 

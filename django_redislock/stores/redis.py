@@ -128,9 +128,9 @@ class RedisStore:
         ear = self._wakeups.ear(token, within=within)
         return ConfirmingEar(ear) if self._replicas else ear
 
-    def force(self, key: Key, *, fence: int | None = None) -> Held | None:
+    def force(self, key: Key, *, token: str, ttl: float, fence: int | None = None) -> Held | None:
         """Take the key from whoever holds it, or from the owner with that fence, and hand it over; says who did."""
-        return self._run(self._verbs.force(key, fence=fence), key)
+        return self._run(self._verbs.force(key, token=token, ttl=ttl, fence=fence), key)
 
     def release(self, key: Key, *, token: str) -> Answer:
         """Give the key back if `token` holds it."""

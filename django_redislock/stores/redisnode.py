@@ -113,9 +113,9 @@ class RedisNode(RedisStore):
         calls = [self._verbs.inspect(key) for key in keys]
         return self._begin(lambda run: calls, keys)
 
-    def take_away(self, key: Key, *, fence: int | None) -> Started[Held | None]:
+    def take_away(self, key: Key, *, token: str, ttl: float, fence: int | None) -> Started[Held | None]:
         """As `Node.take_away()`."""
-        calls = [self._verbs.force(key, fence=fence)]
+        calls = [self._verbs.force(key, token=token, ttl=ttl, fence=fence)]
         return self._begin(lambda run: calls, [key])
 
     def plead(self, seat: SitsOut) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -134,12 +133,11 @@ class Verbs:
         args = (token, key.name, self._root)
         return Call(LEAVE, names.all, args, read_nothing, lambda asked: self.leave(key, token=token))
 
-    def force(self, key: Key, *, fence: int | None) -> Call[Held | None]:
+    def force(self, key: Key, *, token: str, ttl: float, fence: int | None) -> Call[Held | None]:
         """Take the key from whoever holds it, or from the owner with that fence."""
         names = names_of(self._prefix, key.name)
-        question = os.urandom(8).hex()  # in the place of a token: it holds nothing, but is known when it comes again
-        keys = (*names.all, note_of(names, question, key))
-        args = (question, key.name, self._root, RELEASE_NOTE_MS, "" if fence is None else fence)
+        keys = (*names.all, f"{names.bucket}:forced:{token}:{key.name}")
+        args = (token, key.name, self._root, RELEASE_NOTE_MS, to_ms(ttl), "" if fence is None else fence)
         return Call(FORCE, keys, args, read_force)
 
     def renew(self, key: Key, *, token: str, ttl: float) -> Call[Answer]:
@@ -155,7 +153,7 @@ class Verbs:
 
 
 def note_of(names: Names, token: str, key: Key) -> str:
-    """The note that a token has the key no more, or what was done for a question.
+    """The note that a token has the key no more.
 
     With the name: a token that several keys were acquired for may be released of one after the other.
     """
