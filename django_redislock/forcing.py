@@ -22,7 +22,7 @@ from .lease import CONFIDENCE
 
 logger = logging.getLogger("django_redislock")
 
-PAUSE = 2 * CONFIDENCE
+PAUSE = 4 * CONFIDENCE
 """Seconds between taking away and handing over: the holder asks before it commits, and has time to commit if it has
 just asked."""
 TTL = 10.0
@@ -48,7 +48,7 @@ def force_release(name: str, *, alias: str = DEFAULT_ALIAS, fence: int | None = 
     `KEY_FUNCTION` makes another of it. `alias` is one of `REDISLOCK`. With the `fence` of an owner the lock is taken
     from that owner only, and from no one who got it since. The holder is told that its lease is lost, with
     the reason `forced`: before it commits, at its next renewal, or when it gives the lock back. The next in line
-    gets the lock after that, half a second later. Sends `lock_forced`. `None` as well for what another operator is
+    gets the lock after that, a second later. Sends `lock_forced`. `None` as well for what another operator is
     taking away right now.
 
     Raises `StoreUnavailable` when Redis cannot be asked.

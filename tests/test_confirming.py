@@ -72,7 +72,7 @@ def spend(row: Account) -> None:
 
 
 def test_a_confirmation_counts_for_less_time_than_an_operator_waits():
-    assert CONFIDENCE * 2 <= PAUSE
+    assert CONFIDENCE * 2 < PAUSE
 
 
 class TestCommits:
