@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import clock
 from .exceptions import LeaseLost, LossReason
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from weakref import ref
 
     from .keys import Key
-    from .stores.base import Store
 
 
 class LeaseState(StrEnum):
@@ -47,7 +46,7 @@ class Extender(Protocol):
     """Whoever can ask the store about a lease."""
 
     @property
-    def store(self) -> Store:
+    def store(self) -> Any:
         """The store."""
 
     def extend(self, lease: Lease, ttl: float) -> None:
@@ -126,7 +125,7 @@ class Lease:
         return self._state
 
     @property
-    def store(self) -> Store:
+    def store(self) -> Any:
         """The store that keeps it."""
         return self._extender.store
 

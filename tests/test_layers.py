@@ -55,7 +55,7 @@ LAYERS = {
         "stores.verdicts",
         "stores.wakeups",
     },
-    "semantics": {"keylock", "holds", "manylock", "renewing", "runners", "waiting", "watchdog"},
+    "semantics": {"confirming", "keylock", "holds", "manylock", "renewing", "runners", "waiting", "watchdog"},
     "facade": {
         "checkedmodel",
         "checkedsaves",
