@@ -70,6 +70,11 @@ def parser() -> argparse.ArgumentParser:
     many.set_defaults(servers=(Redis,))
     many.add_argument("--quick", action="store_true", help="ten names, two blocks: to see that it runs")
 
+    tasks = commands.add_parser("tasks", help="locks of tasks on one event loop")
+    tasks.set_defaults(servers=(Redis,))
+    tasks.add_argument("--waiters", type=positive, default=10_000, help="how many wait (10000)")
+    tasks.add_argument("--quick", action="store_true", help="a few tasks, two blocks: to see that it runs")
+
     quorum = commands.add_parser("quorum", help="a lock by three and by five servers, uncontended")
     quorum.set_defaults(servers=(Redis,))
     quorum.add_argument("--quick", action="store_true", help="two blocks: to see that it runs")
