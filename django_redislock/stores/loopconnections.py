@@ -1,11 +1,13 @@
-"""The connections of one event loop to one server, made from the settings of a pool for blocking ones."""
+"""The connection of one event loop to one server, made from the settings of a pool for blocking ones."""
 
 from __future__ import annotations
 
 import asyncio
+import builtins
 import inspect
 import sys
 from collections import deque
+from contextvars import Context
 from functools import cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -13,110 +15,191 @@ from typing import TYPE_CHECKING, Any
 import redis
 import redis.asyncio
 import redis.sentinel
-from redis.exceptions import TimeoutError
+from redis.exceptions import ConnectionError, ResponseError, TimeoutError
 
-from .. import clock
+from .asking import FAULTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-MOST = 16
-"""Connections of a loop at most. A loop does one thing after the other: more of them would not be faster."""
-KEPT = 2
-"""Connections that stay open when there is less to ask for a while."""
-WHILE = 1.0
-"""Seconds of that while."""
 PATIENCE = 5.0
-"""Seconds after which one that waits for a connection gives up if none was given back, where the client's own settings
-have no limit."""
+"""Seconds within which an answer has to come, where the client's own settings have no limit."""
 
 NOT_FOR_LOOPS = {"parser_class", "retry", "redis_connect_func", "connection_pool", "event_dispatcher"}
 """Settings whose values are made for blocking connections. What they are for is done by the store itself."""
 
 
-class LoopConnections:
-    """As many connections as help, for all tasks of a loop. Who finds none waits in line."""
+class LoopConnection:
+    """The one connection over which all tasks of a loop ask: each sends at once, and answers come in that order."""
 
     def __init__(self, pool: redis.ConnectionPool) -> None:
         self.make = maker_of(pool)
+        self._pack = packer_of(pool)
         self._patience: float = pool.connection_kwargs.get("socket_timeout") or PATIENCE
-        self._idle: list[Any] = []
-        self._spare = 0
-        self._count = 0
-        self._line: deque[asyncio.Future[Any]] = deque()
-        self._given_back_at = clock.now()
-        self._closing: set[asyncio.Task[None]] = set()
-        self._trimming: asyncio.TimerHandle | None = None
+        self._connection: Any = None
+        self._opening: asyncio.Task[None] | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._sent: deque[tuple[float, asyncio.Future[Any]]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
 
-    async def take(self) -> Any:
-        """An idle connection or a new one; else one that is given back. Raises redis-py's `TimeoutError`."""
-        if self._idle:
-            connection = self._idle.pop()
-            self._spare = min(self._spare, len(self._idle))
-            return connection
-        if self._count < MOST:
-            self._count += 1
-            return self.make()
-        return await self._stand_in_line()
+    async def take(self) -> Turn:
+        """For one question, and what follows it."""
+        return Turn(self)
 
-    def give(self, connection: Any) -> None:
-        """Hand it to the next one, or keep it."""
-        self._given_back_at = clock.now()
-        while self._line:
-            first = self._line.popleft()
-            if not first.done():
-                first.set_result(connection)
-                return
-        self._idle.append(connection)
-        self._watch()
+    def give(self, turn: Turn) -> None:
+        """There is nothing to be kept of it."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may be sent on."""
+        return self._connection is not None
+
+    async def open(self) -> None:
+        """Open it, for all who ask for that at the same time. Raises redis-py's errors."""
+        if self._opening is None:
+            # In an empty context: what the first one to ask has in its own is not the reader's.
+            self._opening = asyncio.get_running_loop().create_task(self._open(), context=Context())
+            self._opening.add_done_callback(self._opened)
+        await asyncio.shield(self._opening)
+
+    def send(self, words: tuple[Any, ...]) -> asyncio.Future[Any]:
+        """Send a command; gives its answer to be. Raises redis-py's `ConnectionError` when it is closed."""
+        if self._connection is None:
+            raise ConnectionError("The connection was closed.")
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
+        # Not `send_command()`, which waits for the system to take it: what is sent meanwhile would come in between.
+        self._connection._writer.writelines(self._pack(*words))
+        self._sent.append((loop.time(), answer))
+        if self._timer is None:
+            self._timer = loop.call_later(self._patience, self._look_at_the_time)
+        return answer
+
+    def break_off(self, error: Exception) -> None:
+        """Close it. Who waits for an answer is told the error, as of a connection that broke."""
+        if self._reader is not None:
+            self._reader.cancel()
+        self._end(error)
 
     def close(self) -> None:
-        """Begin to close those that are idle."""
-        while self._idle:
-            self._close_one()
+        """Close it if nobody waits for an answer."""
+        if not self._sent:
+            self.break_off(ConnectionError("It was closed."))
 
     async def aclose(self) -> None:
-        """Close those that are idle."""
-        if self._trimming is not None:
-            self._trimming.cancel()
+        """As `close()`, to the end."""
+        reader = self._reader
         self.close()
-        if self._closing:
-            await asyncio.wait(self._closing)
+        if reader is not None:
+            await asyncio.wait([reader])
 
-    async def _stand_in_line(self) -> Any:
-        place = asyncio.get_running_loop().create_future()
-        self._line.append(place)
+    async def _open(self) -> None:
+        connection = self.make()
         try:
-            while not place.done():
-                await asyncio.wait([place], timeout=self._patience)
-                if not place.done() and clock.now() - self._given_back_at >= self._patience:
-                    raise TimeoutError(f"{MOST} questions have not been answered for {self._patience:g} s")
-        except BaseException:
-            if place.done():
-                self.give(place.result())
-            place.cancel()
+            async with asyncio.timeout(self._patience):
+                await connection.connect()
+        except BaseException as error:
+            await connection.disconnect()
+            if isinstance(error, builtins.TimeoutError):
+                raise TimeoutError("Timeout connecting to server") from error
             raise
-        return place.result()
+        connection.socket_timeout = None  # one that is idle is not late
+        self._connection = connection
+        self._reader = asyncio.get_running_loop().create_task(self._read(connection), name="redislock-answers")
 
-    def _close_one(self) -> None:
-        """Begin to close the one that has been idle for longest."""
-        self._count -= 1
-        task = asyncio.ensure_future(self._idle.pop(0).disconnect())
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+    def _opened(self, opening: asyncio.Task[None]) -> None:
+        self._opening = None
+        if not opening.cancelled():
+            opening.exception()  # seen, also where all who asked have been cancelled
 
-    def _watch(self) -> None:
-        """See whether more are open than are needed."""
-        if len(self._idle) > KEPT and self._trimming is None:
-            self._spare = len(self._idle)
-            self._trimming = asyncio.get_running_loop().call_later(WHILE, self._trim)
+    async def _read(self, connection: Any) -> None:
+        """Hand out the answers until the connection breaks."""
+        try:
+            while True:
+                try:
+                    said, failed = await connection.read_response(disconnect_on_error=False), None
+                except ResponseError as error:
+                    said, failed = None, error
+                _, answer = self._sent.popleft()
+                if answer.done():
+                    continue  # whoever asked was cancelled
+                if failed is None:
+                    answer.set_result(said)
+                else:
+                    answer.set_exception(failed)
+                    answer.exception()  # seen: not everybody waits for the answer
+        except FAULTS as error:
+            if connection is self._connection:
+                self._end(error)
+        finally:
+            await connection.disconnect()
 
-    def _trim(self) -> None:
-        """Close what nobody has needed for a while, and look again after another."""
-        self._trimming = None
-        for _ in range(min(self._spare, len(self._idle)) - KEPT):
-            self._close_one()
-        self._watch()
+    def _end(self, error: Exception) -> None:
+        """Whoever waits asks once more, or gives up."""
+        self._connection = self._reader = None
+        sent, self._sent = self._sent, deque()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for _, answer in sent:
+            if not answer.done():
+                answer.set_exception(error)
+                answer.exception()
+
+    def _look_at_the_time(self) -> None:
+        """Break off when the oldest question has waited for too long."""
+        self._timer = None
+        if not self._sent:
+            return
+        loop = asyncio.get_running_loop()
+        asked_at, answer = self._sent[0]
+        left = asked_at + self._patience - loop.time()
+        if left > 0:
+            self._timer = loop.call_later(left, self._look_at_the_time)
+            return
+        for asked_at, answer in self._sent:
+            if asked_at + self._patience <= loop.time() and not answer.done():
+                answer.set_exception(TimeoutError("Timeout reading from socket"))
+                answer.exception()
+        self.break_off(ConnectionError("It was closed, since an answer did not come in time."))
+
+
+class Turn:
+    """A question of one task, in the place of a connection of its own."""
+
+    __slots__ = ("_answers", "_connection", "_is_cancelled")
+
+    def __init__(self, connection: LoopConnection) -> None:
+        self._connection = connection
+        self._answers: deque[asyncio.Future[Any]] = deque()
+        self._is_cancelled = False
+
+    async def connect(self) -> None:
+        """See that there is a connection."""
+        if not self._connection.is_open:
+            await self._connection.open()
+
+    async def send_command(self, *words: Any) -> None:
+        """Send a command."""
+        self._answers.append(self._connection.send(words))
+
+    async def read_response(self, *, disconnect_on_error: bool) -> Any:
+        """The answer to the next of those that were sent."""
+        try:
+            return await self._answers.popleft()
+        except asyncio.CancelledError:
+            self._is_cancelled = True
+            raise
+
+    async def disconnect(self) -> None:
+        """Close the connection, which did not serve. One that was cancelled leaves it to others: no answers mix up."""
+        if not self._is_cancelled:
+            self._connection.break_off(ConnectionError("It was closed, since it did not serve somebody else."))
+
+
+def packer_of(pool: redis.ConnectionPool) -> Callable[..., Iterable[bytes]]:
+    """What makes bytes of a command: as connections that block do, which are quicker at it than those for loops."""
+    return pool.connection_class(**pool.connection_kwargs).pack_command  # type: ignore[no-any-return]  # of a stub
 
 
 def maker_of(pool: redis.ConnectionPool) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Locks in one Redis server for the tasks of one event loop: as `redis`, over connections that are awaited."""
+"""Locks in one Redis server for the tasks of one event loop: as `redis`, over a connection that they share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from redis.exceptions import TimeoutError
 from ..steps import arun
 from .asking import FAULTS
 from .discretion import hush
-from .loopconnections import LoopConnections
+from .loopconnections import LoopConnection
 from .loopwakeups import LoopWakeups
 from .redis import RedisStore
 from .subscription import OPTIONS, opening
@@ -36,7 +36,7 @@ class LoopStore(RedisStore):
         self._wakeups: Any = LoopWakeups(self._subscribe, prefix=store.root)
 
     async def aclose(self) -> None:
-        """Close the connections that are idle."""
+        """Close the connection."""
         if self._connections is not None:
             await self._connections.aclose()
 
@@ -55,7 +55,7 @@ class LoopStore(RedisStore):
             raise self._unavailable(error, key, others) from error
 
     def _connections_to(self, pool: Any) -> Any:
-        return LoopConnections(pool)
+        return LoopConnection(pool)
 
     def _subscribe(self, channel: str) -> Coroutine[Any, Any, LoopSubscription]:  # type: ignore[override]
         return subscribe(self._connections or self._open(), channel, self._secrets)
