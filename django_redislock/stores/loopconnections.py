@@ -40,6 +40,8 @@ class LoopConnection:
         self._opening: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._sent: deque[tuple[float, asyncio.Future[Any]]] = deque()
+        self._unsent: list[bytes] = []
+        self._flushing: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     async def take(self) -> Turn:
@@ -68,12 +70,23 @@ class LoopConnection:
             raise ConnectionError("The connection was closed.")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
-        # Not `send_command()`, which waits for the system to take it: what is sent meanwhile would come in between.
-        self._connection._writer.writelines(self._pack(*words))
+        self._unsent += self._pack(*words)
+        if not self._sent:
+            self._flush()
+        elif self._flushing is None:  # what other tasks ask in this round of the loop goes with it
+            self._flushing = loop.call_soon(self._flush)
         self._sent.append((loop.time(), answer))
         if self._timer is None:
             self._timer = loop.call_later(self._patience, self._look_at_the_time)
         return answer
+
+    def _flush(self) -> None:
+        """Send what was not sent yet."""
+        self._flushing = None
+        if self._connection is not None:
+            # Not `send_command()`, which waits for the system to take it: what is sent meanwhile would come in between.
+            self._connection._writer.writelines(self._unsent)
+        self._unsent = []
 
     def break_off(self, error: Exception) -> None:
         """Close it. Who waits for an answer is told the error, as of a connection that broke."""
@@ -137,6 +150,7 @@ class LoopConnection:
     def _end(self, error: Exception) -> None:
         """Whoever waits asks once more, or gives up."""
         self._connection = self._reader = None
+        self._unsent = []
         sent, self._sent = self._sent, deque()
         if self._timer is not None:
             self._timer.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,13 @@ if TYPE_CHECKING:
 class LoopEar:
     """An `Ear` of a task, whose `listen()` is to be awaited."""
 
-    __slots__ = ("_heard", "_token", "_wakeups")
+    __slots__ = ("_heard", "_listening", "_token", "_wakeups")
 
     def __init__(self, wakeups: LoopWakeups, token: str) -> None:
         self._wakeups = wakeups
         self._token = token
-        self._heard: asyncio.Queue[Grant | None] = asyncio.Queue()
+        self._heard: deque[Grant | None] = deque()
+        self._listening: asyncio.Future[None] | None = None
 
     @property
     def channel(self) -> str:
@@ -32,19 +34,32 @@ class LoopEar:
 
     def tell(self, grant: Grant | None) -> None:
         """Wake the waiter: with its grant, or to ask again."""
-        self._heard.put_nowait(grant)
+        self._heard.append(grant)
+        end(self._listening)
 
     async def listen(self, seconds: float) -> Grant | None:
         """As `Ear.listen()`."""
-        try:
-            async with asyncio.timeout(max(0.0, seconds)):
-                return await self._heard.get()
-        except TimeoutError:
-            return None
+        if not self._heard:
+            loop = asyncio.get_running_loop()
+            self._listening = loop.create_future()
+            alarm = loop.call_later(
+                max(0.0, seconds), end, self._listening
+            )  # cheaper than `asyncio.timeout()`
+            try:
+                await self._listening
+            finally:
+                alarm.cancel()
+        return self._heard.popleft() if self._heard else None
 
     def close(self) -> None:
         """As `Ear.close()`."""
         self._wakeups.forget(self._token)
+
+
+def end(listening: asyncio.Future[None] | None) -> None:
+    """Wake who listens, if anybody does."""
+    if listening is not None and not listening.done():
+        listening.set_result(None)
 
 
 class LoopWakeups(Wakeups):

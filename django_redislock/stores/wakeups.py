@@ -121,11 +121,12 @@ class Wakeups:
             ear = self._ears[token] = self._new_ear(token, heard)
             if self._listener is None and not self._refused:
                 self._listener = self._begin()
-        try:
-            yield self._await_ready(MOMENT if within is None else min(MOMENT, max(0.0, within)))
-        except BaseException:
-            self.forget(token)
-            raise
+        if not self._ready.is_set():
+            try:
+                yield self._await_ready(MOMENT if within is None else min(MOMENT, max(0.0, within)))
+            except BaseException:
+                self.forget(token)
+                raise
         return ear
 
     def _new_ear(self, token: str, heard: Heard | None) -> WaitersEar:
