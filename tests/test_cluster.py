@@ -30,6 +30,7 @@ from django_redislock.handler import locks
 from django_redislock.keys import Key, bucket_of
 from django_redislock.stores.base import Answer, Taken, TakenMany, Way
 from django_redislock.stores.cluster import ClusterStore
+from django_redislock.stores.clusternodes import Nodes
 from django_redislock.stores.verbs import names_of
 from tests.flows import attempt, elsewhere, is_free, until, waiters_of
 from tests.ledger import COINS, PURSES, Ledger
@@ -366,15 +367,26 @@ class TestFailOver:
             assert {lease.state for lease in leases} == {"held"}
 
 
+def nodes_of(alias: str) -> Nodes:
+    """What an alias knows of its cluster."""
+    store = locks[alias].store
+    assert isinstance(store, ClusterStore)
+    return store.nodes
+
+
 @pytest.fixture
 def deaf(cluster: ClusterSet) -> Iterator[Member]:
-    """A node that hears of no fail-over of lock "a": who takes a slot over lets nobody tell it whose it is."""
+    """A node that knows of all replicas, but hears of no fail-over of lock "a".
+
+    Who takes slots over lets nobody tell it whose they are.
+    """
     owner = cluster.owner(bucket("a"))
-    slot = owner.client.execute_command("CLUSTER", "KEYSLOT", bucket("a"))
     node = next(server for server in cluster.primaries if server is not owner)
-    node.client.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", cluster.name_of(owner))
+    until(partial(cluster.knows_replicas, node))
+    slots = cluster.slots_of(owner)
+    cluster.set_slots(node, slots, "IMPORTING", cluster.name_of(owner))
     yield node
-    node.client.execute_command("CLUSTER", "SETSLOT", slot, "STABLE")
+    cluster.set_slots(node, slots, "STABLE")
 
 
 @pytest.fixture
@@ -410,9 +422,18 @@ class TestAFailOverThatTheFirstHasNotHeardOf:
     def test_who_is_sent_on_to_the_dead_one_asks_the_others(self, cluster, deaf, ask_only):
         ask_only(deaf)
         lose(cluster, "a")
-        store = locks["default"].store
-        assert isinstance(store, ClusterStore)
-        store.nodes.learn(bucket("a"), MovedError(f"0 {deaf.address[0]}:{deaf.address[1]}"))
+        nodes_of("default").learn(bucket("a"), MovedError(f"0 {deaf.address[0]}:{deaf.address[1]}"))
+        until(partial(works, "a"))
+
+    def test_one_that_none_of_the_others_believes_is_found_too(self, cluster, deaf, ask_only):
+        ask_only(deaf)
+        nodes = nodes_of("default")
+        replica = cluster.replica_of(cluster.owner(bucket("a")))
+        nodes.owner(bucket("a"))
+        for server in cluster.servers:
+            if server is not replica:
+                nodes.note_hanging(nodes._node(server.address), 60)
+        lose(cluster, "a")
         until(partial(works, "a"))
 
     def test_a_waiter_is_woken_there(self, cluster, deaf, ask_only):
@@ -430,13 +451,12 @@ class TestAFailOverThatTheFirstHasNotHeardOf:
     def test_nobody_is_asked_who_did_not_answer_a_moment_ago(self, cluster, deaf, ask_only):
         ask_only(deaf)
         assert is_free("a")
-        store = locks["default"].store
-        assert isinstance(store, ClusterStore)
         lose(cluster, "a")
+        nodes = nodes_of("default")
         for server in cluster.servers:
-            store.nodes.note_hanging(store.nodes._node(server.address), 60)
+            nodes.note_hanging(nodes._node(server.address), 60)
         with pytest.raises(StoreUnavailable, match="Connection refused"):
-            store.inspect(Key("a"))
+            lock("a").info()
 
 
 class TestLosses:

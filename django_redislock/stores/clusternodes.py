@@ -86,6 +86,8 @@ class Nodes:
         self._guard = threading.Lock()
         self._refreshed = 0
         self._nodes: dict[Address, Node] = {}
+        self._former: Sequence[Address] = ()
+        """Who was there before the nodes changed for the last time."""
         self._moved: dict[str, Address] = {}
         self._hung: dict[Address, float] = {}
 
@@ -120,12 +122,13 @@ class Nodes:
         """Ask the cluster anew who has what. Where nobody answers it stays as it was.
 
         Who comes while another one asks takes what that finds. Where the bucket is still said to be at one of those
-        that are broken, the others are asked: who has answered may not have heard of the fail-over.
+        that are broken, the others are asked. Who has answered may not have heard of the fail-over, or not believe in
+        it: each primary has an epoch, and the dead one's may be the higher one. Then the new primary alone knows:
 
-            the first that answers           the new primary               the client
-                                             takes over, tells everybody
-            does not hear of it
-            names the dead one                                             asks that in vain, asks the first again ...
+            the dead primary, epoch 12     its replica                        all others
+            is gone
+                                           elected for an earlier epoch, 11
+                                           says that it has the slots: 11     the dead one has them: 12
         """
         seen = self._refreshed
         with self._guard:
@@ -166,7 +169,7 @@ class Nodes:
     def _ask_anew(self, first: Node | None = None) -> None:
         """Let the client ask whom it knows, or that one alone."""
         manager = self.client.nodes_manager
-        known = manager.startup_nodes
+        known, former = manager.startup_nodes, self._all()
         try:
             if first is not None:
                 manager.startup_nodes = only(first.address)
@@ -179,6 +182,12 @@ class Nodes:
                 manager.startup_nodes = known
         self._moved.clear()
         self._refreshed += 1
+        if set(self._all()) != set(former):
+            self._former = former
+
+    def _all(self) -> list[Address]:
+        """Those that the client knows."""
+        return [(node.host, node.port) for node in self.client.nodes_manager.nodes_cache.values()]
 
     def _ask_the_others(self, bucket: str, broken: Collection[Address]) -> None:
         """Find a node that takes the bucket to be at one that is not broken, and let the client ask that one."""
@@ -196,9 +205,8 @@ class Nodes:
                     return
 
     def _others(self, broken: Collection[Address]) -> Iterator[Node]:
-        """All that have been heard of, but for those that are broken or did not answer a moment ago."""
-        heard_of = [(node.host, node.port) for node in self.client.nodes_manager.nodes_cache.values()]
-        for address in dict.fromkeys([*heard_of, *self._nodes]):
+        """Those that are or were there, but for those that are broken or did not answer a moment ago."""
+        for address in dict.fromkeys([*self._all(), *self._former]):
             if address not in broken and not self.hangs(self._node(address)):
                 yield self._node(address)
 
