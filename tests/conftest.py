@@ -14,6 +14,7 @@ from django.core.cache import caches
 from django.test import override_settings
 from pytest_django import DjangoDbBlocker
 
+from django_redislock import forcing
 from tests.browser import find_browser
 from tests.flows import until
 from tests.servers import Missing, Redis
@@ -27,6 +28,8 @@ DB_ALIASES = {"default": None, "postgres": "TEST_POSTGRES_URL", "mariadb": "TEST
 MISSING = [variable for variable in (LOCK_ALIASES | DB_ALIASES).values() if variable and variable not in os.environ]
 BROWSER = "a_browser"
 HINT = "`python -m tests.servers -- COMMAND...` starts the servers that this machine has"
+
+PAUSE = forcing.PAUSE
 
 NO_BROWSER = "No Chromium on the path, so skipped: tests in a browser. On Debian `apt-get install chromium` gives it"
 
@@ -52,6 +55,18 @@ def db_alias(request: pytest.FixtureRequest) -> str:
     """
     alias: str = request.param
     return alias
+
+
+@pytest.fixture(autouse=True)
+def hasty_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who takes locks away hands them over at once, as if no holder could be about to commit."""
+    monkeypatch.setattr(forcing, "PAUSE", 0.0)
+
+
+@pytest.fixture
+def patient_operators(hasty_operators: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who takes locks away leaves the holder time, as they do outside of tests."""
+    monkeypatch.setattr(forcing, "PAUSE", PAUSE)
 
 
 @pytest.fixture

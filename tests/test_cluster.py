@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import islice
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from django.core.cache import caches
-from redis.exceptions import ResponseError
+from redis.exceptions import MovedError, ResponseError
 
 from django_redislock import (
     Deadlock,
@@ -31,6 +31,7 @@ from django_redislock.keylock import operator_token
 from django_redislock.keys import Key, bucket_of
 from django_redislock.stores.base import Answer, Taken, TakenMany, Way
 from django_redislock.stores.cluster import ClusterStore
+from django_redislock.stores.clusternodes import Nodes
 from django_redislock.stores.verbs import names_of
 from tests.flows import attempt, elsewhere, is_free, until, waiters_of
 from tests.ledger import COINS, PURSES, Ledger
@@ -372,6 +373,98 @@ class TestFailOver:
             until(lambda: min(lease.remaining for lease in leases) < 9)
             until(lambda: min(lease.remaining for lease in leases) > 9)
             assert {lease.state for lease in leases} == {"held"}
+
+
+def nodes_of(alias: str) -> Nodes:
+    """What an alias knows of its cluster."""
+    store = locks[alias].store
+    assert isinstance(store, ClusterStore)
+    return store.nodes
+
+
+@pytest.fixture
+def deaf(cluster: ClusterSet) -> Iterator[Member]:
+    """A node that knows of all replicas, but hears of no fail-over of lock "a".
+
+    Who takes slots over lets nobody tell it whose they are.
+    """
+    owner = cluster.owner(bucket("a"))
+    node = next(server for server in cluster.primaries if server is not owner)
+    until(partial(cluster.knows_replicas, node))
+    slots = cluster.slots_of(owner)
+    cluster.set_slots(node, slots, "IMPORTING", cluster.name_of(owner))
+    yield node
+    cluster.set_slots(node, slots, "STABLE")
+
+
+@pytest.fixture
+def ask_only(settings: Any) -> Callable[[Member], None]:
+    """Ask one node alone who has what: as with a name of the whole cluster that leads to this one."""
+
+    def ask_only(node: Member) -> None:
+        place = cluster_cache(f"{node.url}?")
+        place["OPTIONS"]["REDIS_CLIENT_KWARGS"] = {"dynamic_startup_nodes": False}
+        settings.CACHES = {**settings.CACHES, "cluster": place}
+
+    return ask_only
+
+
+class TestAFailOverThatTheFirstHasNotHeardOf:
+    """Who still names the dead node is not believed, and not the only one that is asked."""
+
+    def test_a_lock_is_asked_for_at_the_new_primary(self, cluster, deaf, ask_only):
+        ask_only(deaf)
+        with lock("a", ttl=60):
+            replicate(cluster, "a")
+            lose(cluster, "a")
+            until(partial(works, "a"))
+            assert not is_free("a")
+        assert is_free("a")
+
+    def test_so_it_is_where_the_first_is_the_dead_one(self, cluster, ask_only):
+        ask_only(cluster.owner(bucket("a")))
+        assert is_free("a")
+        lose(cluster, "a")
+        until(partial(works, "a"))
+
+    def test_who_is_sent_on_to_the_dead_one_asks_the_others(self, cluster, deaf, ask_only):
+        ask_only(deaf)
+        lose(cluster, "a")
+        nodes_of("default").learn(bucket("a"), MovedError(f"0 {deaf.address[0]}:{deaf.address[1]}"))
+        until(partial(works, "a"))
+
+    def test_one_that_none_of_the_others_believes_is_found_too(self, cluster, deaf, ask_only):
+        ask_only(deaf)
+        nodes = nodes_of("default")
+        replica = cluster.replica_of(cluster.owner(bucket("a")))
+        nodes.owner(bucket("a"))
+        for server in cluster.servers:
+            if server is not replica:
+                nodes.note_hanging(nodes._node(server.address), 60)
+        lose(cluster, "a")
+        until(partial(works, "a"))
+
+    def test_a_waiter_is_woken_there(self, cluster, deaf, ask_only):
+        ask_only(deaf)
+        with lock("a", ttl=60):
+            waiting = threading.Thread(target=attempt, args=("a",), kwargs={"wait": 50})
+            waiting.start()
+            until(partial(waits, "a", 1))
+            replicate(cluster, "a")
+            lose(cluster, "a")
+            until(lambda: channels_of(cluster.owner(bucket("a"))) != [])
+        waiting.join(20)
+        assert not waiting.is_alive()
+
+    def test_nobody_is_asked_who_did_not_answer_a_moment_ago(self, cluster, deaf, ask_only):
+        ask_only(deaf)
+        assert is_free("a")
+        lose(cluster, "a")
+        nodes = nodes_of("default")
+        for server in cluster.servers:
+            nodes.note_hanging(nodes._node(server.address), 60)
+        with pytest.raises(StoreUnavailable, match="Connection refused"):
+            lock("a").info()
 
 
 class TestLosses:

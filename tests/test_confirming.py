@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from django_redislock import LeaseLost, StoreUnavailable, confirming, get_lease, lock, locked_many
-from django_redislock.forcing import PAUSE, Seized, force_release, hand_over, seize
+from django_redislock import LeaseLost, StoreUnavailable, clock, confirming, get_lease, lock, locked_many
+from django_redislock.forcing import Seized, force_release, hand_over, seize
 from django_redislock.lease import CONFIDENCE, LeaseState
 from django_redislock.stores.base import Answer, Renewal
 from django_redislock.stores.redis import RedisStore
+from tests.conftest import PAUSE
 from tests.flows import attempt, elsewhere, is_free, until
 from tests.testapp.models import Account
 
@@ -71,11 +72,20 @@ def spend(row: Account) -> None:
     row.save()
 
 
+@pytest.mark.usefixtures("patient_operators")
+def test_an_operator_waits_for_longer_than_a_confirmation_counts(name):
+    elsewhere(lock(name).acquire)
+    began = clock.now()
+    force_release(name)
+    assert clock.now() - began >= PAUSE
+
+
 def test_a_confirmation_counts_for_less_time_than_an_operator_waits():
     assert CONFIDENCE * 2 < PAUSE
 
 
 class TestCommits:
+    @pytest.mark.usefixtures("patient_operators")
     def test_who_was_forced_out_rolls_back(self, account, name):
         with pytest.raises(LeaseLost, match="released by force"), Account.objects.locked(account.pk) as row:
             spend(row)
@@ -83,14 +93,14 @@ class TestCommits:
             assert attempt(name) == "entered"
         assert balance_of(account) == 100
 
-    def test_in_the_transaction_of_somebody_else_too(self, account, name):
+    def test_in_the_transaction_of_somebody_else_too(self, account, name, doubting):
         with pytest.raises(LeaseLost, match="released by force"), transaction.atomic():
             with Account.objects.locked(account.pk) as row:
                 spend(row)
             force_release(name)
         assert balance_of(account) == 100
 
-    def test_of_several_rows_one_is_enough(self, account):
+    def test_of_several_rows_one_is_enough(self, account, doubting):
         other = Account.objects.create(balance=100)
         with (
             pytest.raises(LeaseLost, match=f"Account:{other.pk} "),
@@ -101,7 +111,7 @@ class TestCommits:
             force_release(f"testapp.Account:{other.pk}")
         assert [balance_of(account), balance_of(other)] == [100, 100]
 
-    def test_without_a_transaction_the_save_is_refused(self, account, name):
+    def test_without_a_transaction_the_save_is_refused(self, account, name, doubting):
         with pytest.raises(LeaseLost), Account.objects.locked(account.pk, atomic=False) as row:
             spend(row)
             force_release(name)

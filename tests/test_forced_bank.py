@@ -98,6 +98,8 @@ def closing(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("patient_operators")
 @pytest.mark.parametrize("db_alias", ["postgres"], indirect=True)
 @pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
 def test_no_money_is_lost_and_everybody_is_told(real_redis, db_alias, told, settings):

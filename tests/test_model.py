@@ -432,7 +432,7 @@ class InMemory(Protocol):
         super().teardown()
 
 
-RUN = settings(max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+RUN = settings(max_examples=80, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 TestInMemory = pytest.mark.long(pytest.mark.timeout(300)(InMemory.TestCase))  # making a failure short takes a while
 TestInMemory.settings = RUN

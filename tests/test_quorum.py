@@ -46,7 +46,7 @@ from tests.test_forcing import (  # noqa: F401 - the same holds for a quorum
 from tests.test_holds import TestAsyncio, TestCounting, TestThreads  # noqa: F401 - the same holds for a quorum
 from tests.testapp.models import Account, Purse
 
-pytestmark = pytest.mark.usefixtures("lock_alias")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("lock_alias")]
 
 GUARD = 3_600
 

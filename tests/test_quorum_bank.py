@@ -22,7 +22,7 @@ from tests.servers import Redis as Server
 from tests.settings import cache
 from tests.test_quorum_servers import client_of
 
-pytestmark = pytest.mark.usefixtures("real_redis")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("real_redis")]
 
 WORKERS, TROUBLES, ACCOUNTS, MONEY = 6, 4, 4, 1_000
 TTL = 2.0

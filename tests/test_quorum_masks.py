@@ -16,6 +16,8 @@ from django_redislock.stores.base import Answer, Held, Renewal, Taken
 from django_redislock.stores.quorum import QuorumStore
 from tests.panels import KEY, OURS, THEIRS, Model, Panel, State, masks
 
+pytestmark = pytest.mark.long
+
 WHO = '["web-1",42,"MainThread",""]'
 FAILURES = [state for state in State if state is not State.UP]
 

@@ -22,7 +22,7 @@ from tests.faults import Fault, Proxy, proxy_to
 from tests.panels import KEY, OURS, THEIRS, real_node, seat
 from tests.servers import Redis as Server
 
-pytestmark = pytest.mark.usefixtures("real_redis")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("real_redis")]
 
 WHO = '["web-1",42,"MainThread",""]'
 GUARD = 20.0

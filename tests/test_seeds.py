@@ -10,7 +10,7 @@ from django_redislock import LeaseLost, LockBusy, LockNotHeld, WaitTimeout, lock
 from tests.flows import client_of, elsewhere, is_free, peer
 from tests.testapp.models import Account
 
-pytestmark = pytest.mark.usefixtures("real_redis")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("real_redis")]
 
 HOLD = """
 from django_redislock import lock

@@ -541,7 +541,7 @@ def faulty(proxy: Proxy, real_server: Any) -> Iterator[RedisStore]:
 
 def behind(proxy: Proxy, *, password: str = SECRET) -> RedisStore:
     """The same pool as django-redis would make."""
-    pool = ConnectionPool.from_url(f"redis://locker:{password}@{proxy.address}/0", socket_timeout=0.2)
+    pool = ConnectionPool.from_url(f"redis://locker:{password}@{proxy.address}/0", socket_timeout=0.6)
     return RedisStore(lambda: Redis(connection_pool=pool), scope="faulty", prefix="")
 
 

@@ -24,7 +24,7 @@ from tests.servers import Missing, Redis
 from tests.settings import cache
 from tests.testapp.models import Account
 
-pytestmark = pytest.mark.usefixtures("real_redis")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("real_redis")]
 
 ENTER = """
 from django_redislock import lock

@@ -195,7 +195,7 @@ class TestLoss:
 
     def test_by_a_flush_after_which_another_came(self, lock_alias, losses):
         successor = lock("a")
-        with pytest.raises(LeaseLost, match="another holds it now"), lock("a", ttl=3):
+        with pytest.raises(LeaseLost, match="another holds it now"), lock("a", ttl=6):
             caches[lock_alias].clear()
             elsewhere(successor.acquire)
             assert losses.get(timeout=10) == ("a", LossReason.TAKEN_OVER)
@@ -385,6 +385,7 @@ except LeaseLost as lost:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("db_alias", ["postgres", "mariadb"], indirect=True)  # a paused writer keeps all out of SQLite
+@pytest.mark.long
 class TestAPausedHolder:
     """SIGSTOP past the ttl: the timeline of docs/leases.md."""
 
@@ -436,6 +437,7 @@ def start(tmp_path: Path, settings: Any) -> Iterator[Callable[[str], Redis]]:
         yield start_one
 
 
+@pytest.mark.long
 class TestAServerThatIsKilled:
     """The lease is in doubt while nobody answers, and good until its deadline."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -17,12 +17,14 @@ from redis.exceptions import (
     MovedError,
     RedisClusterException,
     RedisError,
+    TimeoutError,
     TryAgainError,
 )
 
 from .. import clock
 from .connections import Connections
 from .discretion import hush, secrets_in
+from .verbs import text
 
 if TYPE_CHECKING:
     from redis import ConnectionPool, Redis
@@ -35,6 +37,8 @@ PATIENCE = 5.0
 """Seconds for which a bucket that nobody has right now is asked for: as long as redis-py's default `socket_timeout`."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.1
 """Seconds between two such questions."""
+MOMENT = 0.5
+"""Seconds that another node has to tell who has a bucket whose node is broken, and is left alone if it does not."""
 HOPS = 5
 """So often in a row a question is sent on to another node."""
 ACROSS = "non local key"
@@ -82,6 +86,8 @@ class Nodes:
         self._guard = threading.Lock()
         self._refreshed = 0
         self._nodes: dict[Address, Node] = {}
+        self._former: Sequence[Address] = ()
+        """Who was there before the nodes changed for the last time."""
         self._moved: dict[str, Address] = {}
         self._hung: dict[Address, float] = {}
 
@@ -99,14 +105,7 @@ class Nodes:
 
     def owner(self, bucket: str) -> Node:
         """The node that has the bucket, as far as is known. Raises `ConnectionError` where none is."""
-        address = self._moved.get(bucket)
-        if address is None:
-            try:
-                found = self.client.get_node_from_key(bucket)
-            except RedisClusterException as error:
-                raise ClusterDownError(str(error)) from error
-            address = found.host, found.port
-        return self._nodes.get(address) or self._meet(address)
+        return self._node(self._moved.get(bucket) or self._address(bucket))
 
     def owners(self, buckets: Sequence[str]) -> list[Node]:
         """The nodes that have any of the buckets."""
@@ -119,22 +118,24 @@ class Nodes:
         else:
             self.refresh()
 
-    def refresh(self) -> None:
+    def refresh(self, bucket: str = "", *, broken: Collection[Address] = ()) -> None:
         """Ask the cluster anew who has what. Where nobody answers it stays as it was.
 
-        Who comes while another one asks takes what that finds.
+        Who comes while another one asks takes what that finds. Where the bucket is still said to be at one of those
+        that are broken, the others are asked. Who has answered may not have heard of the fail-over, or not believe in
+        it: each primary has an epoch, and the dead one's may be the higher one. Then the new primary alone knows:
+
+            the dead primary, epoch 12     its replica                        all others
+            is gone
+                                           elected for an earlier epoch, 11
+                                           says that it has the slots: 11     the dead one has them: 12
         """
         seen = self._refreshed
         with self._guard:
-            if self._refreshed != seen:
-                return
-            try:
-                self.client.nodes_manager.initialize()
-            except (RedisClusterException, RedisError, OSError) as error:
-                logger.debug("The nodes could not be asked anew: %s", type(error).__name__)
-                return  # the question that led here tells its own fault
-            self._moved.clear()
-            self._refreshed += 1
+            if self._refreshed == seen:
+                self._ask_anew()
+            if broken and self._address(bucket) in broken:
+                self._ask_the_others(bucket, broken)
 
     def hangs(self, node: Node) -> bool:
         """Whether the node did not answer a moment ago."""
@@ -149,10 +150,92 @@ class Nodes:
         for node in list(self._nodes.values()):
             node.connections.close()
 
-    def _meet(self, address: Address) -> Node:
+    def _node(self, address: Address) -> Node:
+        found = self._nodes.get(address)
+        if found is None:
+            manager = self.client.nodes_manager
+            client = manager.create_redis_node(*address, **manager.connection_kwargs)
+            found = self._nodes.setdefault(address, Node(address, client))
+        return found
+
+    def _address(self, bucket: str) -> Address:
+        """Where the client takes the bucket to be."""
+        try:
+            found = self.client.get_node_from_key(bucket)
+        except RedisClusterException as error:
+            raise ClusterDownError(str(error)) from error
+        return found.host, found.port
+
+    def _ask_anew(self, first: Node | None = None) -> None:
+        """Let the client ask whom it knows, or that one alone."""
         manager = self.client.nodes_manager
-        client = manager.create_redis_node(*address, **manager.connection_kwargs)
-        return self._nodes.setdefault(address, Node(address, client))
+        known, former = manager.startup_nodes, self._all()
+        try:
+            if first is not None:
+                manager.startup_nodes = only(first.address)
+            manager.initialize()
+        except (RedisClusterException, RedisError, OSError) as error:
+            logger.debug("The nodes could not be asked anew: %s", type(error).__name__)
+            return  # the question that led here tells its own fault
+        finally:
+            if first is not None and len(manager.startup_nodes) == 1:  # it was not told of others, or not to keep them
+                manager.startup_nodes = known
+        self._moved.clear()
+        self._refreshed += 1
+        if set(self._all()) != set(former):
+            self._former = former
+
+    def _all(self) -> list[Address]:
+        """Those that the client knows."""
+        return [(node.host, node.port) for node in self.client.nodes_manager.nodes_cache.values()]
+
+    def _ask_the_others(self, bucket: str, broken: Collection[Address]) -> None:
+        """Find a node that takes the bucket to be at one that is not broken, and let the client ask that one."""
+        slot = self.client.keyslot(bucket)
+        for node in self._others(broken):
+            try:
+                primary = primary_of(slot, node)
+            except (RedisError, OSError) as error:
+                if isinstance(error, TimeoutError):
+                    self.note_hanging(node, MOMENT)
+                logger.debug("%s:%s did not tell where the others are: %s", *node.address, type(error).__name__)
+            else:
+                if primary is not None and self.client.nodes_manager.remap_host_port(*primary) not in broken:
+                    self._ask_anew(node)
+                    return
+
+    def _others(self, broken: Collection[Address]) -> Iterator[Node]:
+        """Those that are or were there, but for those that are broken or did not answer a moment ago."""
+        for address in dict.fromkeys([*self._all(), *self._former]):
+            if address not in broken and not self.hangs(self._node(address)):
+                yield self._node(address)
+
+
+def only(address: Address) -> dict[str, Any]:
+    """A node as the only one that redis-py's client starts from."""
+    node: Any = ClusterNode
+    made = node(*address)
+    return {made.name: made}
+
+
+def primary_of(slot: int, node: Node) -> Address | None:
+    """Where a node takes the slot to be, if anywhere. Raises redis-py's errors."""
+    connection = node.connections.take()
+    try:
+        connection.connect()
+        connection.send_command("CLUSTER", "SLOTS")
+        if not connection.can_read(timeout=MOMENT):
+            raise TimeoutError(f"no answer within {MOMENT:g} s")
+        ranges = connection.read_response(disconnect_on_error=False)
+    except BaseException:
+        connection.disconnect()
+        raise
+    finally:
+        node.connections.give(connection)
+    for first, last, primary, *_ in ranges:
+        if first <= slot <= last:
+            return text(primary[0] or node.address[0]), primary[1]
+    return None
 
 
 class Route:
@@ -182,7 +265,10 @@ class Route:
         if isinstance(error, MovedError):
             self._hops += 1
             self._pause = 0.0
-            self._nodes.learn(self._bucket, error)
+            if (error.host, error.port) in self._broken:  # who said that has not heard of the fail-over
+                self._nodes.refresh(self._bucket, broken=self._broken)
+            else:
+                self._nodes.learn(self._bucket, error)
             return self._hops <= HOPS or self._wait()
         if isinstance(error, AskError | TryAgainError) or ACROSS in str(error):
             return self._wait()
@@ -197,7 +283,7 @@ class Route:
         address = self.node.address
         is_new = address not in self._broken
         self._broken.add(address)
-        self._nodes.refresh()
+        self._nodes.refresh(self._bucket, broken=self._broken)
         return is_new or self._nodes.owner(self._bucket).address not in self._broken
 
     def _wait(self) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .base import Answer, Ear, Renewal, Store
-    from .clusternodes import Node
+    from .clusternodes import Address, Node
 
 CONFIRMATION = 5.0
 """Seconds within which a server confirms a subscription."""
@@ -84,10 +84,16 @@ class SlotStore(RedisStore):
             ) from error
 
     def _subscribe(self, channel: str) -> SlotSubscription:
+        broken: list[Address] = []
         try:
-            return SlotSubscription(self._nodes, self._bucket, channel)
+            node = self._nodes.owner(self._bucket)
+            broken.append(node.address)
+            return SlotSubscription(self._nodes, node, self._bucket, channel)
+        except MovedError as error:
+            self._nodes.learn(self._bucket, error)
+            raise Interrupted(str(error)) from error
         except (RedisError, OSError) as error:
-            self._nodes.refresh()
+            self._nodes.refresh(self._bucket, broken=broken)
             raise Interrupted(str(hush(error, self._secrets))) from error
 
 
@@ -98,11 +104,11 @@ class SlotSubscription:
     pass on to each other.
     """
 
-    def __init__(self, nodes: Nodes, bucket: str, channel: str) -> None:
+    def __init__(self, nodes: Nodes, node: Node, bucket: str, channel: str) -> None:
         """Raises `Refused` where the user may not subscribe, redis-py's errors when that fails."""
         self._nodes = nodes
+        self._node = node
         self._bucket = bucket
-        self._node: Node = nodes.owner(bucket)
         options = self._node.pool.connection_kwargs
         self._secrets = secrets_in(options)
         # Messages come as plain answers in the older protocol, which is all that the older clients know.
@@ -118,8 +124,7 @@ class SlotSubscription:
     def _begin(self, channel: str) -> None:
         try:
             self._ask("SSUBSCRIBE", channel)
-        except MovedError as error:
-            self._nodes.learn(self._bucket, error)
+        except MovedError:
             raise
         except NoPermissionError as error:
             raise Refused(str(error)) from error

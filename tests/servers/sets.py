@@ -244,6 +244,22 @@ class ClusterSet:
             return None
         return tuple(sorted(str(part if isinstance(slots, dict) else part[:3]) for part in ranges))
 
+    def slots_of(self, primary: Member) -> list[int]:
+        """The slots that it has, as it says itself."""
+        ranges = ranges_of(primary)
+        return [slot for first, last, nodes in ranges if nodes[0] == primary.port for slot in range(first, last + 1)]
+
+    def knows_replicas(self, server: Member) -> bool:
+        """Whether it tells of a replica for all slots."""
+        return all(len(nodes) > 1 for _, _, nodes in ranges_of(server))
+
+    def set_slots(self, server: Member, slots: Sequence[int], *how: str) -> None:
+        """Tell one server something of these slots."""
+        pipe = server.client.pipeline(transaction=False)
+        for slot in slots:
+            pipe.execute_command("CLUSTER", "SETSLOT", slot, *how)
+        pipe.execute()
+
     @property
     def url(self) -> str:
         """The address of one of them."""
@@ -305,6 +321,16 @@ class ClusterSet:
         """Stop all of them."""
         for server in self.servers:
             server.stop()
+
+
+def ranges_of(server: Member) -> list[tuple[int, int, list[int]]]:
+    """First and last slot of each range, and the ports of the primary and its replicas, as a server says."""
+    slots = server.client.execute_command("CLUSTER", "SLOTS")
+    if isinstance(slots, dict):
+        found = [(*range_, [value["primary"], *value["replicas"]]) for range_, value in slots.items()]
+    else:
+        found = [(first, last, nodes) for first, last, *nodes in slots]
+    return [(first, last, [node[1] for node in nodes]) for first, last, nodes in found]
 
 
 def covers(nodes: Any, port: int, slot: int) -> bool:
