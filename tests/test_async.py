@@ -36,13 +36,14 @@ from django_redislock.keylock import KeyLock
 from django_redislock.keys import Key
 from django_redislock.lease import LeaseState
 from django_redislock.steps import Steps, arun
-from django_redislock.stores import loopconnections
 from django_redislock.stores.base import Answer, Taken
-from django_redislock.stores.loopconnections import KEPT, MOST
+from django_redislock.stores.loopconnections import LoopConnection
 from django_redislock.stores.redis import RedisStore
 from django_redislock.stores.twins import InThreads
 from testproject.bank.models import Account
+from tests.faults import Fault, Proxy, proxy_to
 from tests.flows import client_of
+from tests.settings import cache
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -567,59 +568,132 @@ def test_the_release_is_carried_out_although_the_task_is_cancelled(tidy):
 # Connections
 
 
-def test_many_tasks_share_a_few_connections_and_keep_two(tidy, monkeypatch):
-    monkeypatch.setattr(loopconnections, "WHILE", 0.01)
+@pytest.fixture
+def proxy(settings: Any) -> Iterator[Proxy]:
+    """Between this process and the server, for the alias "faulty"."""
+    with proxy_to(settings.CACHES["real"]["LOCATION"]) as proxy:
+        settings.CACHES = {**settings.CACHES, "faulty": cache(f"redis://{proxy.address}/0", socket_timeout=5)}
+        settings.REDISLOCK = {**settings.REDISLOCK, "faulty": {"CACHE": "faulty"}}
+        yield proxy
 
+
+async def connection_of(alias: str = "real") -> LoopConnection:
+    """The one of the loop, opened."""
+    await lock(NAME, alias=alias).ainfo()
+    connection: LoopConnection = locks[alias].store.twin._connections
+    return connection
+
+
+def test_tasks_share_one_connection(tidy):
     async def one(number: int) -> None:
         async with lock(f"{NAME} {number}", alias="real"):
             await asyncio.sleep(0)
 
-    async def work() -> tuple[int, int]:
+    async def work() -> int:
+        server = client_of("real")
+        await connection_of()
+        before = {client["id"] for client in server.client_list()}
         await asyncio.gather(*map(one, range(200)))
-        connections = locks["real"].store.twin._connections
-        most = connections._count
-        while connections._count > KEPT:
-            await asyncio.sleep(0.01)
-        await one(0)
-        return most, connections._count
+        return len({client["id"] for client in server.client_list()} - before)
 
-    most, kept = going_through(work())
-    assert KEPT < most <= MOST
-    assert kept == KEPT
+    assert going_through(work()) == 0
 
 
-def test_who_waits_for_a_connection_may_be_cancelled(tidy):
+def test_each_has_its_own_answer(tidy):
+    async def one(number: int) -> bool:
+        name = f"{NAME} {number}"
+        async with lock(name, alias="real") as lease:
+            info = await lock(name, alias="real").ainfo()
+            return info is not None and (info.key, info.fence) == (name, lease.fence)
+
+    async def work() -> list[bool]:
+        return await asyncio.gather(*map(one, range(100)))
+
+    assert all(going_through(work()))
+
+
+def test_who_opens_it_may_be_cancelled_while_others_wait_for_that(tidy):
     async def work() -> bool:
-        twin = locks["real"].store.twin
-        await lock(NAME, alias="real").ainfo()
-        taken = [await twin._connections.take() for _ in range(MOST)]
-        waiter = asyncio.create_task(lock(NAME, alias="real").ainfo())
+        first = asyncio.create_task(lock(NAME, alias="real").ainfo())
+        second = asyncio.create_task(aenters("real"))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        waiter.cancel()
+        first.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await waiter
-        for one in taken:
-            twin._connections.give(one)
+            await first
+        return await second
+
+    assert going_through(work())
+
+
+def test_that_it_cannot_be_opened_is_told_to_all(tidy, proxy):
+    proxy.go_away()
+
+    async def work() -> list[Any]:
+        questions = [lock(NAME, alias="faulty").ainfo() for _ in range(10)]
+        return await asyncio.gather(*questions, return_exceptions=True)
+
+    assert {type(answer) for answer in going_through(work())} == {StoreUnavailable}
+
+
+def test_one_that_breaks_is_opened_anew_for_all_who_wait(tidy, proxy):
+    async def one(number: int) -> bool:
+        async with lock(f"{NAME} {number}", alias="faulty"):
+            return True
+
+    async def work() -> list[bool]:
+        await connection_of("faulty")
+        tasks = [asyncio.create_task(one(number)) for number in range(50)]
+        await asyncio.sleep(0)
+        proxy.cut()
+        return await asyncio.gather(*tasks)
+
+    assert all(going_through(work()))
+
+
+def test_one_that_the_server_closes_while_nobody_asks_is_opened_anew(tidy):
+    async def work() -> bool:
+        connection = await connection_of()
+        client_of("real").client_kill_filter(_type="normal", skipme=True)
+        while connection.is_open:
+            await asyncio.sleep(0.01)
         return await aenters("real")
 
     assert going_through(work())
 
 
-def test_a_server_that_answers_nobody_is_told(tidy, monkeypatch):
-    async def work() -> None:
-        twin = locks["real"].store.twin
-        await lock(NAME, alias="real").ainfo()
-        monkeypatch.setattr(twin._connections, "_patience", 0.02)
-        taken = [await twin._connections.take() for _ in range(MOST)]
-        try:
-            await lock(NAME, alias="real").ainfo()
-        finally:
-            for one in taken:
-                twin._connections.give(one)
+def test_a_server_that_hangs_is_told_to_who_has_waited_and_asked_anew_by_the_others(tidy, proxy, settings):
+    settings.CACHES = {**settings.CACHES, "faulty": cache(f"redis://{proxy.address}/1", socket_timeout=1)}
 
-    with pytest.raises(StoreUnavailable, match="16 questions have not been answered"):
-        going_through(work())
+    async def work() -> tuple[Any, bool]:
+        await connection_of("faulty")
+        proxy.faults.append(Fault.HANG)
+        first = asyncio.create_task(lock(NAME, alias="faulty").ainfo())
+        await asyncio.sleep(0.5)
+        second = asyncio.create_task(aenters("faulty"))
+        (told,) = await asyncio.gather(first, return_exceptions=True)
+        return told, await second
+
+    told, entered = going_through(work())
+    assert isinstance(told, StoreUnavailable)
+    assert "Timeout reading" in str(told)
+    assert entered
+
+
+def test_one_who_is_cancelled_leaves_the_connection_to_the_others(tidy):
+    async def work() -> tuple[bool, bool]:
+        connection = await connection_of()
+        reader = connection._reader
+        cancelled = [asyncio.create_task(lock(NAME, alias="real").ainfo()) for _ in range(20)]
+        kept = [asyncio.create_task(lock(NAME, alias="real").ainfo()) for _ in range(20)]
+        await asyncio.sleep(0)
+        for task in cancelled:
+            task.cancel()
+        answers = await asyncio.gather(*kept)
+        await asyncio.wait(cancelled)
+        return answers == [None] * 20, connection._reader is reader
+
+    assert going_through(work()) == (True, True)
 
 
 def test_a_store_that_only_threads_can_ask_is_asked_in_threads(tidy):
@@ -749,7 +823,8 @@ def test_cancelling_at_random_leaves_nothing(tidy, cancels):
                 assert failure is None or isinstance(failure, asyncio.CancelledError)
             assert not any([await lock(name, alias="real").ainfo() for name in "abc"])
         others = asyncio.all_tasks() - {asyncio.current_task()}
-        return len([task for task in others if task.get_name() != "redislock-wakeups"])
+        ours = {"redislock-answers", "redislock-wakeups"}
+        return len([task for task in others if task.get_name() not in ours])
 
     assert asyncio.run(work(), debug=cancels < 1_000) == 0
 

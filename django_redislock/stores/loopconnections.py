@@ -56,6 +56,11 @@ class LoopConnection:
         """Whether it may be sent on."""
         return self._connection is not None
 
+    @property
+    def opened(self) -> object:
+        """What is another one each time that it was opened."""
+        return self._connection
+
     async def open(self) -> None:
         """Open it, for all who ask for that at the same time. Raises redis-py's errors."""
         if self._opening is None:
@@ -181,12 +186,13 @@ class LoopConnection:
 class Turn:
     """A question of one task, in the place of a connection of its own."""
 
-    __slots__ = ("_answers", "_connection", "_is_cancelled")
+    __slots__ = ("_answers", "_connection", "_failed", "_opened")
 
     def __init__(self, connection: LoopConnection) -> None:
         self._connection = connection
         self._answers: deque[asyncio.Future[Any]] = deque()
-        self._is_cancelled = False
+        self._opened: object = None
+        self._failed = False
 
     async def connect(self) -> None:
         """See that there is a connection."""
@@ -195,19 +201,22 @@ class Turn:
 
     async def send_command(self, *words: Any) -> None:
         """Send a command."""
+        if not self._connection.is_open:
+            await self._connection.open()
         self._answers.append(self._connection.send(words))
+        self._opened = self._connection.opened
 
     async def read_response(self, *, disconnect_on_error: bool) -> Any:
         """The answer to the next of those that were sent."""
         try:
             return await self._answers.popleft()
-        except asyncio.CancelledError:
-            self._is_cancelled = True
+        except Exception:
+            self._failed = True
             raise
 
     async def disconnect(self) -> None:
-        """Close the connection, which did not serve. One that was cancelled leaves it to others: no answers mix up."""
-        if not self._is_cancelled:
+        """Close the connection if it did not serve. One who was cancelled leaves it to others: no answers mix up."""
+        if self._failed and self._opened is self._connection.opened:
             self._connection.break_off(ConnectionError("It was closed, since it did not serve somebody else."))
 
 

@@ -42,9 +42,7 @@ class LoopEar:
         if not self._heard:
             loop = asyncio.get_running_loop()
             self._listening = loop.create_future()
-            alarm = loop.call_later(
-                max(0.0, seconds), end, self._listening
-            )  # cheaper than `asyncio.timeout()`
+            alarm = loop.call_later(max(0.0, seconds), end, self._listening)  # cheaper than `asyncio.timeout()`
             try:
                 await self._listening
             finally:
