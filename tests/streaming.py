@@ -14,7 +14,7 @@ from tests.testapp.models import Account
 LINE = b"x" * 4096 + b"\n"
 
 
-@lock_instance(Account, alias="real", streaming="hold")
+@lock_instance(Account, alias="real", ttl=120, streaming="hold")
 def lines(request: HttpRequest, account: Account) -> StreamingHttpResponse:
     def endless() -> Iterator[bytes]:
         while True:
@@ -24,7 +24,7 @@ def lines(request: HttpRequest, account: Account) -> StreamingHttpResponse:
     return StreamingHttpResponse(endless())
 
 
-@lock_instance(Account, alias="real", streaming="hold")
+@lock_instance(Account, alias="real", ttl=120, streaming="hold")
 async def lines_async(request: HttpRequest, account: Account) -> StreamingHttpResponse:
     async def endless() -> AsyncIterator[bytes]:
         while True:
@@ -34,7 +34,7 @@ async def lines_async(request: HttpRequest, account: Account) -> StreamingHttpRe
     return StreamingHttpResponse(endless())
 
 
-@lock_instance(Account, alias="real")
+@lock_instance(Account, alias="real", ttl=120)
 async def waiting(request: HttpRequest, account: Account) -> StreamingHttpResponse:
     await asyncio.sleep(60)
     raise AssertionError("The client went away long ago.")
