@@ -82,27 +82,35 @@ def list_held(prefix: str, *, alias: str, queues: bool) -> list[Call[list[Listed
 def read_list(alias: str, reply: Any) -> list[Listed]:
     """As `list.lua` gives it."""
     asked, *parts = reply
-    names, expire, values, waiters, flows = map(text, parts)
+    entries, values, waiters, flows = map(text, parts)
     if not values:
         return []
-    rows = zip(json.loads(names), expire.split(" "), values.split("\n"), strict=True)
+    named = json.loads(entries)
+    rows = list(zip(named[::2], named[1::2], values.split("\n"), strict=True))
+    make = partial(tuple.__new__, Listed)  # what `Listed()` does in the end, and it is done thousands of times
     found = [
-        Listed(name, who, int(since), int(fence), int(expires), asked, alias)
+        make((name, who, int(since), int(fence), int(expires), asked, alias, 0, "", ()))
         for name, expires, value in rows
+        if value  # else the index names what was taken away by hand
         for fence, since, who in (value.split(" ", 2),)
     ]
-    if flows:
-        found = [lock._replace(flow=flow) for lock, flow in zip(found, flows.split(" "), strict=True)]
     waiting = json.loads(waiters)
-    return list(map(with_waiters, found, waiting)) if waiting else found
+    if not waiting and not flows:
+        return found
+    there = [number for number, (_name, _expires, value) in enumerate(rows) if value]
+    whose, waits = flows.split(" "), waiting or [0] * len(rows)
+    return [
+        with_waiters(lock, waits[number], flow=whose[number] if flows else "")
+        for lock, number in zip(found, there, strict=True)
+    ]
 
 
-def with_waiters(lock: Listed, waiters: Any) -> Listed:
+def with_waiters(lock: Listed, waiters: Any, *, flow: str) -> Listed:
     """With those who wait for it: as many, or these."""
     if not isinstance(waiters, list):
-        return lock._replace(waiters=waiters or 0)
+        return lock._replace(waiters=waiters or 0, flow=flow)
     queue = tuple(
-        Waiter(holder=holder_of(who), waits_for=(lock.asked - int(began)) / 1e6, flow=flow)
-        for flow, began, who in waiters
+        Waiter(holder=holder_of(who), waits_for=(lock.asked - int(began)) / 1e6, flow=whose)
+        for whose, began, who in waiters
     )
-    return lock._replace(waiters=len(queue), queue=queue)
+    return lock._replace(waiters=len(queue), queue=queue, flow=flow)
