@@ -171,7 +171,9 @@ def test_it_has_pages(admin_client):
     assert pages[1][0] == "n100"
 
 
-@pytest.mark.parametrize("query", [{"nonsense": "1"}, {"alias__exact": "x"}, {"o": "99"}, {"p": "99"}])
+@pytest.mark.parametrize(
+    "query", [{"nonsense": "1"}, {"alias__exact": "x"}, {"o": "99"}, {"p": "99"}, {"_facets": "True"}]
+)
 def test_a_query_that_makes_no_sense_breaks_nothing(admin_client, query):
     assert admin_client.get(LIST, query, follow=True).status_code == 200
 
