@@ -151,6 +151,12 @@ def test_it_is_filtered_by_model(admin_client):
         assert keys_on(admin_client.get(LIST, {"model": "-"})) == ["nightly"]
 
 
+def test_the_filters_count_without_being_asked(admin_client, held):
+    text = admin_client.get(LIST).text
+    assert "default (1)" in text
+    assert "_facets" not in text
+
+
 def test_it_is_filtered_by_host_and_alias(admin_client):
     with lock("nightly") as lease:
         host = lock("nightly").info().holder.host
