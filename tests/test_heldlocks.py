@@ -461,6 +461,8 @@ def test_a_site_of_ones_own_keeps_its_links(admin_client, held):
     assert "/backstage/django_redislock/heldlock/default_3Anightly/change/" in page.text
     detail = admin_client.get("/backstage/django_redislock/heldlock/default_3Anightly/change/")
     assert "/backstage/django_redislock/heldlock/release/?lock=default%3Anightly" in detail.text
+    confirmation = admin_client.get("/backstage/django_redislock/heldlock/release/?lock=default:nightly")
+    assert '<a href="/backstage/">Home</a>' in confirmation.text
     done = admin_client.post("/backstage/django_redislock/heldlock/release/", meant(held))
     assert done.url == "/backstage/django_redislock/heldlock/"
 
