@@ -34,7 +34,7 @@ def inquiry_of(line: Line) -> Inquiry:
 
 
 def test_nothing_is_held_at_first(lock_alias):
-    assert held() == []
+    assert not held()
 
 
 def test_it_tells_what_the_server_knows(line):
@@ -66,20 +66,20 @@ def test_a_flow_is_the_same_where_it_holds_and_where_it_waits(line):
 def test_no_token_is_told(line):
     line.queue("a", "b")
     answers = inquiry_of(line).list_held(queues=True)
-    assert token_of("a") not in repr(answers)
-    assert token_of("b") not in repr(answers)
+    assert token_of("a") not in repr(list(answers))
+    assert token_of("b") not in repr(list(answers))
 
 
 def test_what_has_ended_is_not_listed(line):
     line.ask("a")
     line.expire()
-    assert inquiry_of(line).list_held() == []
+    assert not inquiry_of(line).list_held()
 
 
 def test_what_was_taken_away_by_hand_is_not_listed(line):
     line.ask("a")
     line.server.delete(line.name("lock"))
-    assert inquiry_of(line).list_held() == []
+    assert not inquiry_of(line).list_held()
 
 
 def test_what_was_taken_away_by_hand_does_not_move_the_others(line):

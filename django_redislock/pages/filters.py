@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable
-from operator import attrgetter
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib.admin import SimpleListFilter
@@ -24,19 +23,24 @@ class _ValueFilter(SimpleListFilter):
     nothing: Any = "-"
     """What is shown in the place of no value."""
 
-    part_of: Callable[[Listed], Any]
-    """The part of a lock that has the value in it: there are few that differ among thousands of locks."""
+    column: str
+    """Where in `Listed` the value is."""
+
+    @staticmethod
+    def parts_of(cells: list[str]) -> Iterable[str]:
+        """The part of each that has the value in it: few of these differ among thousands of locks."""
+        return cells
 
     @staticmethod
     @abstractmethod
-    def value_in(part: Any) -> str:
+    def value_in(part: str) -> str:
         """The value."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         """Each value once, with how many have it."""
         locks: HeldLocks = model_admin.get_queryset(request)
         counts = Counter[str]()
-        for part, count in Counter(map(self.part_of, locks.look.overview.locks)).items():
+        for part, count in Counter(self.parts_of(locks.look.overview.locks.column(self.column))).items():
             counts[self.value_in(part)] += count
         return [(value or "-", f"{value or self.nothing} ({count})") for value, count in sorted(counts.items())]
 
@@ -45,7 +49,11 @@ class _ValueFilter(SimpleListFilter):
         chosen = self.value()
         if chosen is None or not isinstance(queryset, HeldLocks):
             return None
-        return queryset.that(lambda lock: (self.value_in(self.part_of(lock)) or "-") == chosen)
+        return queryset.that(lambda lock: self._value_of(lock) == chosen)
+
+    def _value_of(self, lock: Listed) -> str:
+        (part,) = self.parts_of([getattr(lock, self.column)])
+        return self.value_in(part) or "-"
 
 
 class ModelFilter(_ValueFilter):
@@ -55,12 +63,17 @@ class ModelFilter(_ValueFilter):
     parameter_name = "model"
     nothing = _("plain names")
 
-    part_of = staticmethod(lambda lock: lock.name.partition(":")[:2])
+    column = "name"
 
     @staticmethod
-    def value_in(part: tuple[str, str]) -> str:
+    def parts_of(cells: list[str]) -> Iterable[str]:
+        """What stands before the colon, and the colon; nothing of a name without one."""
+        return [name[: name.find(":") + 1] for name in cells]
+
+    @staticmethod
+    def value_in(part: str) -> str:
         """The label."""
-        return label_of("".join(part))
+        return label_of(part)
 
 
 class HostFilter(_ValueFilter):
@@ -69,7 +82,7 @@ class HostFilter(_ValueFilter):
     title = _("host")
     parameter_name = "host"
 
-    part_of = attrgetter("who")
+    column = "who"
 
     @staticmethod
     def value_in(part: str) -> str:
@@ -83,7 +96,7 @@ class AliasFilter(_ValueFilter):
     title = _("alias")
     parameter_name = "alias"
 
-    part_of = attrgetter("alias")
+    column = "alias"
 
     @staticmethod
     def value_in(part: str) -> str:

@@ -13,7 +13,7 @@ from .asking import FAULTS
 from .base import Held, Refusal
 from .connections import Connections
 from .discretion import hush, secrets_in
-from .listing import Listed, list_held
+from .listing import Listing, list_held
 from .verbs import Call, Verbs
 
 if TYPE_CHECKING:
@@ -50,10 +50,12 @@ class Inquiry:
         """An inquiry for each server that takes locks."""
         return [self]
 
-    def list_held(self, *, alias: str = "", queues: bool = False) -> list[Listed]:
+    def list_held(self, *, alias: str = "", queues: bool = False) -> Listing:
         """All that is held, in one round trip; with `queues` also who waits for it. `alias` is noted on each."""
-        buckets = self._ask_all(list_held(self.prefix, alias=alias, queues=queues), "what is held")
-        return [lock for bucket in buckets for lock in bucket]
+        found = Listing()
+        for bucket in self._ask_all(list_held(self.prefix, alias=alias, queues=queues), "what is held"):
+            found.extend(bucket)
+        return found
 
     def inspect(self, keys: Sequence[Key]) -> list[Held | None]:
         """Who holds each of the keys, in one round trip."""
