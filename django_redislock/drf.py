@@ -80,7 +80,7 @@ class LockedObjectMixin(GenericAPIView):
             self.locks.__exit__(type(exc), exc, exc.__traceback__)
         except RedisLockError as lost:
             exc = lost
-        refusal = refusal_of(exc, self.lock_manner)
+        refusal = refusal_of(exc, self.lock_manner, undone=True)
         if refusal is not None:
             note(self.request, refusal, exc)
             exc = Refused(refusal)

@@ -9,10 +9,10 @@ from .exceptions import RedisLockError
 from .guards import LockInfo, info_of
 from .handler import DEFAULT_ALIAS, Locks, locks
 from .keys import Key
-from .stores.listing import Listed
+from .stores.listing import Listing
 
 
-def held(alias: str = DEFAULT_ALIAS, *, queues: bool = False) -> list[Listed]:
+def held(alias: str = DEFAULT_ALIAS, *, queues: bool = False) -> Listing:
     """All locks of an alias that are held now, in no particular order: one round trip, and no look at other keys.
 
     With `queues` also who waits for each, in order. Raises `StoreUnavailable` when Redis cannot be asked.
@@ -34,7 +34,7 @@ def infos(names: Sequence[str], *, alias: str = DEFAULT_ALIAS) -> list[LockInfo 
 class Overview:
     """What several aliases hold."""
 
-    locks: list[Listed]
+    locks: Listing
     """In no particular order."""
     faults: dict[str, RedisLockError] = field(default_factory=dict)
     """Why an alias is missing."""
@@ -42,11 +42,11 @@ class Overview:
 
 def look(aliases: Iterable[str] | None = None, *, queues: bool = False) -> Overview:
     """What is held, of all aliases unless some are named; one that cannot be asked keeps the others from nothing."""
-    found: list[Listed] = []
+    found = Listing()
     faults: dict[str, RedisLockError] = {}
     for alias in distinct(faults) if aliases is None else aliases:
         try:
-            found += held(alias, queues=queues)
+            found.extend(held(alias, queues=queues))
         except RedisLockError as error:
             faults[alias] = error
     return Overview(locks=found, faults=faults)

@@ -6,11 +6,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from asgiref.sync import iscoroutinefunction
 from django.db.models import Manager, Model, QuerySet
 
-from .functions import queryset_of
+from .functions import locked, queryset_of
 from .identity import name_of
-from .terms import OTHER_WORDS, LockTerms
+from .rows import RowLock
+from .terms import OTHER_WORDS, LockTerms, MaybeBool
 
 RowIn = str | Mapping[str, str] | Callable[..., Any] | None
 """How a call names the row: the parameter with its primary key; fields and the parameters with their values; a
@@ -99,6 +101,10 @@ class Target:
             return [self.row]
         return list(self.row.values()) if isinstance(self.row, Mapping) else [*self.usual_names, "slug"]
 
+    def lock(self, found: Found, terms: LockTerms, *, atomic: MaybeBool) -> RowLock[Model]:
+        """The lock on the row."""
+        return locked(self.rows, found.pk, atomic=atomic, **terms, **found.lookup)
+
     def pk_of(self, found: Found) -> Any:
         """The primary key, which a lookup is asked for. Raises `DoesNotExist`, `MultipleObjectsReturned`."""
         if found.pk is not None:
@@ -127,6 +133,8 @@ def read_target(rows: Any, *, row: RowIn, name: str | None) -> Target:
         words = LockTerms.__annotations__.keys() | OTHER_WORDS.keys()
         if taken := sorted(words & row.keys()) or ([""] if not row else []):
             raise ValueError(f"row= cannot look for {taken[0]!r}: pass a function that gives the primary key.")
+    elif iscoroutinefunction(row):
+        raise TypeError(f"row= is a function that gives the primary key or a dict at once, which {row!r} does not.")
     elif row is not None and not isinstance(row, str) and not callable(row):
         raise TypeError(f"row= is the name of a parameter, names by field, or a function, not {row!r}.")
     label = str(model._meta.model_name)

@@ -20,7 +20,6 @@ from .exceptions import LockBusy
 from .functions import lock
 from .holder import Work, working_on
 from .queues import describe, is_given_by_queue, name_of, put_back
-from .rowsets import Wanted, locked_rows
 from .seconds import Seconds, read_seconds
 from .signatures import require
 from .targets import RowIn, Target, read_target
@@ -88,8 +87,8 @@ class Guarded:
                 yield {}
         else:
             found = self.target.find(args[1:] if is_given_by_queue(args) else args, given)
-            with locked_rows([Wanted(self.target, found)], self.terms, atomic=self.atomic) as rows:
-                yield rows
+            with self.target.lock(found, self.terms, atomic=self.atomic) as row:
+                yield {self.target.name: row}
 
     def key(self, given: Mapping[str, Any], args: tuple[Any, ...]) -> str:
         """The name of the lock: the task's with the arguments that were told, else with a digest of all."""

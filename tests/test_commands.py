@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -286,6 +289,11 @@ for line in sys.stdin:
         print(error, flush=True)
 """
 REPORT_KEY = "command:report"
+SHORT = f"""
+from tests.testapp.management.commands.report import Command
+Command.lock_terms = {{"ttl": 3}}
+{REPORT}
+"""
 
 
 def start(process: Peer) -> None:
@@ -331,6 +339,28 @@ class TestProcesses:
         info = lock(REPORT_KEY).info()
         assert info is not None
         assert 25 < info.remaining <= 30
+
+    def test_one_that_waits_runs_when_the_ttl_of_one_that_was_killed_is_over(self):
+        with peer(SHORT) as one, peer(SHORT.replace('"report"', '"report", lock_wait=60')) as other:
+            start(one)
+            other.tell()
+            until(lambda: elsewhere(waits, REPORT_KEY))
+            one.kill()
+            assert not is_free(REPORT_KEY)
+            assert other.hear() == "running"
+            other.tell()
+            assert other.hear() == "done"
+
+    def test_the_process_exits_with_75_and_says_who_runs_it(self):
+        command = [sys.executable, "-m", "django", "report"]
+        environment = os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"}
+        with peer(REPORT) as process:
+            start(process)
+            done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+            assert done.returncode == 75
+            assert f"CommandError: report was not started: {REPORT_KEY} is held by" in done.stderr
+            assert f"pid {process.pid}" in done.stderr
+            assert "Traceback" not in done.stderr
 
     def test_one_that_raises_frees_it(self):
         with peer(REPORT) as process:

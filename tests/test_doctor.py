@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from redis import Redis as RedisClient
 
 from django_redislock.cli import findings
 from django_redislock.cli.findings import Finding, Level, Patient
-from django_redislock.cli.trial import trial
-from django_redislock.handler import locks
 from django_redislock.stores.base import Refusal
-from tests.faults import proxy_to
-from tests.flows import client_of
+from tests.faults import Fault, Proxy, Weather, proxy_to
+from tests.flows import client_of, until
 from tests.line import Line
+from tests.servers import Redis
 
 
 def doctor(*words: str) -> tuple[str, int]:
@@ -102,28 +106,174 @@ def test_as_json_it_is_complete(real):
     assert all(finding["remedy"] for finding in found if finding["level"] != "ok")
 
 
-def test_a_right_that_is_lacking_is_named(real, settings):
-    real.execute_command("ACL SETUSER", "clerk", "on", ">x", "~*", "&*", "+@all", "-zrangebyscore")
-    try:
+def told(level: str, about: str, text: str) -> str:
+    """Pattern of a line that the doctor prints."""
+    return rf"(?m)^  {level} +{about}: {text}"
+
+
+@pytest.fixture
+def clerk(real: Any, settings: Any) -> Iterator[Callable[..., None]]:
+    """Sets the rights of the user who asks."""
+
+    def may(*rules: str) -> None:
+        real.execute_command("ACL SETUSER", "clerk", "on", ">x", "~*", "&*", "+@all", *rules)
         url = settings.CACHES["real"]["LOCATION"].replace("redis://", "redis://clerk:x@")
         settings.CACHES = {"real": settings.CACHES["real"] | {"LOCATION": url}}
-        text, code = doctor()
-    finally:
-        real.acl_deluser("clerk")
+
+    yield may
+    real.acl_deluser("clerk")
+
+
+def test_a_right_that_is_lacking_is_named(real, clerk):
+    clerk("-zrangebyscore")
+    text, code = doctor()
     assert code == 2
     assert ("The user clerk may not run ZRANGEBYSCORE." in text) is can_be_asked_for_rights(real)
     assert "list fails: Redis could not be asked about what is held" in text
     assert "clerk:x" not in text
 
 
-def test_a_user_who_may_not_subscribe_is_told(real, settings):
-    real.execute_command("ACL SETUSER", "clerk", "on", ">x", "~*", "resetchannels", "&some", "+@all")
+def test_a_user_who_may_not_subscribe_is_told(clerk):
+    clerk("resetchannels", "&some")
+    assert re.search(told("WARNING", "waiting", "This user may not subscribe"), doctor()[0])
+
+
+def test_a_user_who_may_not_see_the_server_is_told_what_to_look_at(clerk):
+    clerk("-info")
+    text, code = doctor()
+    assert re.search(told("WARNING", "server", "INFO is refused: .*"), text)
+    assert "or look by hand at version, persistence, memory policy and replication" in text
+    assert code == 1
+
+
+def test_a_user_who_may_not_load_scripts_is_told(clerk):
+    clerk("-eval", "-evalsha")
+    text, code = doctor()
+    assert re.search(told("ERROR", "scripts", "acquire fails: "), text)
+    assert code == 2
+
+
+def test_a_database_that_a_cache_clears_is_told(real, settings):
+    settings.CACHES = settings.CACHES | {"pages": settings.CACHES["real"]}
+    text, _ = doctor()
+    assert re.search(told("WARNING", "database", "The locks share a Redis database with the cache 'pages'"), text)
+
+
+def test_connections_that_wait_for_ever_are_told(real, settings):
+    url = settings.CACHES["real"]["LOCATION"].partition("?")[0]
+    settings.CACHES = {"real": cache(url) | {"OPTIONS": {"CONNECTION_POOL_KWARGS": NO_TIME_OUTS}}}
+    text, code = doctor()
+    assert re.search(told("WARNING", "time-outs", "No socket_timeout and no socket_connect_timeout"), text)
+    assert code == 1
+
+
+NO_TIME_OUTS = {"socket_timeout": None, "socket_connect_timeout": None}
+
+
+def test_a_server_whose_connections_are_used_up_is_told(real, settings):
+    assert re.search(told("OK", "connections", r"\d+ of \d+ that the server takes"), doctor()[0])
+    before = real.config_get("maxclients")["maxclients"]
+    others = [client_of("real").connection_pool.make_connection() for _ in range(20)]
     try:
-        url = settings.CACHES["real"]["LOCATION"].replace("redis://", "redis://clerk:x@")
-        settings.CACHES = {"real": settings.CACHES["real"] | {"LOCATION": url}}
-        assert "This user may not subscribe" in doctor()[0]
+        for connection in others:
+            connection.connect()
+        real.config_set("maxclients", len(real.client_list()) + 3)
+        text, _ = doctor()
     finally:
-        real.acl_deluser("clerk")
+        real.config_set("maxclients", before)
+        for connection in others:
+            connection.disconnect()
+    assert re.search(told("WARNING", "connections", r"\d+ of \d+ that the server takes"), text)
+    assert "Raise `maxclients`" in text
+
+
+def test_a_clock_that_is_not_the_servers_is_told(real, monkeypatch):
+    monkeypatch.setattr(findings, "time", SimpleNamespace(time=lambda: time.time() + 90))
+    text, _ = doctor()
+    assert re.search(told("WARNING", "clock", r"The server's clock is (89|90)\.\d+ s behind this host's"), text)
+    assert "Let both follow NTP" in text
+
+
+@pytest.fixture
+def two_servers(tmp_path: Path, real_redis: str, settings: Any) -> Iterator[list[Any]]:
+    """A primary, which has the locks, and a server that may follow it."""
+    servers = [Redis(tmp_path / name) for name in ("primary", "replica")]
+    try:
+        for server in servers:
+            server.start()
+        settings.CACHES = {"primary": cache(servers[0].url), "replica": cache(servers[1].url)}
+        settings.REDISLOCK = {alias: {"CACHE": alias} for alias in ("primary", "replica")}
+        yield [RedisClient.from_url(server.url) for server in servers]
+    finally:
+        for server in servers:
+            server.stop()
+
+
+def follow(primary: Any, replica: Any) -> None:
+    """Have one follow the other, and wait until it does."""
+    options = primary.connection_pool.connection_kwargs
+    replica.replicaof(options["host"], options["port"])
+    until(lambda: primary.info("replication")["connected_slaves"] == 1)
+
+
+def test_replicas_that_nobody_waits_for_are_told(two_servers, settings):
+    follow(*two_servers)
+    text, code = doctor("--alias", "primary")
+    lacks = told("WARNING", "replication", "1 replicas, and a lock is granted before any of them knows of it")
+    assert re.search(lacks, text)
+    assert code == 1
+    two_servers[0].config_set("min-replicas-to-write", 1)
+    assert re.search(told("OK", "replication", "1 replicas"), doctor("--alias", "primary")[0])
+
+
+def test_replicas_that_are_missing_are_told(two_servers, settings):
+    follow(*two_servers)
+    settings.REDISLOCK = {"primary": {"CACHE": "primary", "MIN_REPLICAS": 2}}
+    text, code = doctor("--alias", "primary")
+    assert re.search(told("ERROR", "replication", "1 replicas, and MIN_REPLICAS asks for 2: no lock is granted"), text)
+    assert code == 2
+
+
+def test_a_replica_in_the_place_of_a_primary_is_told(two_servers):
+    follow(*two_servers)
+    text, code = doctor("--alias", "replica")
+    assert re.search(told("ERROR", "replication", "This server is a replica: it takes no locks"), text)
+    assert re.search(told("ERROR", "scripts", "acquire fails: "), text)
+    assert code == 2
+
+
+# On the way to a server
+
+
+@pytest.fixture
+def wire(real: Any, settings: Any) -> Iterator[Proxy]:
+    """What stands between."""
+    with proxy_to(settings.CACHES["real"]["LOCATION"]) as proxy:
+        settings.CACHES = {"real": cache(f"redis://{proxy.address}/0?socket_timeout=5&socket_connect_timeout=5")}
+        yield proxy
+
+
+def test_a_long_way_is_told(wire):
+    wire.counted, wire.weather, wire.delay = frozenset({"TIME"}), Weather({Fault.SLOW: 1}), 0.02
+    text, code = doctor()
+    assert re.search(told("WARNING", "round trip", r"2\d\.\d\d ms"), text)
+    assert "Put the server nearer" in text
+    assert code == 1
+
+
+def test_a_server_that_is_too_old_is_told(wire):
+    said = b"redis_version:6.0.16\r\nredis_mode:standalone\r\nrole:master\r\n"
+    wire.counted, wire.faults = frozenset({"INFO"}), deque([b"$%d\r\n%s\r\n" % (len(said), said)])
+    text, code = doctor()
+    assert re.search(told("ERROR", "server", "Redis 6.0.16 is too old"), text)
+    assert code == 2
+
+
+def test_a_script_that_fails_is_named(wire):
+    wire.faults.append(b"-ERR no Lua here\r\n")
+    text, code = doctor()
+    assert re.search(told("ERROR", "scripts", "acquire fails: "), text)
+    assert code == 2
 
 
 def test_a_server_without_any_of_these_commands_is_examined_all_the_same(settings):
@@ -213,45 +363,6 @@ def test_the_database(settings, name, caches, level):
     found, text = judge(findings.sharing, patient)
     assert found == level
     assert "secret" not in text
-
-
-def test_no_time_out(settings):
-    settings.CACHES = {"default": cache("redis://a/1") | {"OPTIONS": {"SOCKET_TIMEOUT": None}}}
-    settings.REDISLOCK = {}
-    patient = Chart({})
-    patient.store, patient.inquiry = locks["default"].parts[0]
-    assert judge(findings.connections, patient) == (
-        Level.WARNING,
-        "No socket_timeout and no socket_connect_timeout: a server that hangs blocks whoever locks.",
-    )
-
-
-def test_a_clock_that_is_wrong_and_a_long_way_are_told(real, monkeypatch):
-    monkeypatch.setattr(findings, "SLOW", 0.0)
-    monkeypatch.setattr(findings, "SKEWED", -1.0)
-    found = list(findings.clocks(Patient("default", locks["default"], 0, locks["default"].parts[0][1])))
-    assert [finding.level for finding in found] == [Level.WARNING, Level.WARNING]
-    assert all(finding.remedy for finding in found)
-
-
-def test_a_script_that_fails_is_named(real_redis, settings):
-    with proxy_to(settings.CACHES["real"]["LOCATION"]) as wire:
-        settings.CACHES = {"real": cache(f"redis://{wire.address}/0")}
-        settings.REDISLOCK = {"default": {"CACHE": "real"}}
-        patient = Patient("default", locks["default"], 0, locks["default"].parts[0][1])
-        wire.faults.append(b"-ERR no Lua here\r\n")
-        found = list(trial(patient))
-    assert found[0].level is Level.ERROR
-    assert found[0].text.startswith("acquire fails: ")
-
-
-def test_replicas_that_are_asked_for_are_no_fault_unless_they_are_missing():
-    info = {"role": "master", "connected_slaves": 1}
-    assert judge(findings.replication, Chart(info, min_replicas=1))[0] is Level.OK
-    assert judge(findings.replication, Chart(info, min_replicas=2)) == (
-        Level.ERROR,
-        "1 replicas, and MIN_REPLICAS asks for 2: no lock is granted.",
-    )
 
 
 def test_each_node_of_a_cluster_is_examined(cluster):

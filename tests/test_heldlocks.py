@@ -151,6 +151,12 @@ def test_it_is_filtered_by_model(admin_client):
         assert keys_on(admin_client.get(LIST, {"model": "-"})) == ["nightly"]
 
 
+def test_the_filters_count_without_being_asked(admin_client, held):
+    text = admin_client.get(LIST).text
+    assert "default (1)" in text
+    assert "_facets" not in text
+
+
 def test_it_is_filtered_by_host_and_alias(admin_client):
     with lock("nightly") as lease:
         host = lock("nightly").info().holder.host
@@ -171,7 +177,9 @@ def test_it_has_pages(admin_client):
     assert pages[1][0] == "n100"
 
 
-@pytest.mark.parametrize("query", [{"nonsense": "1"}, {"alias__exact": "x"}, {"o": "99"}, {"p": "99"}])
+@pytest.mark.parametrize(
+    "query", [{"nonsense": "1"}, {"alias__exact": "x"}, {"o": "99"}, {"p": "99"}, {"_facets": "True"}]
+)
 def test_a_query_that_makes_no_sense_breaks_nothing(admin_client, query):
     assert admin_client.get(LIST, query, follow=True).status_code == 200
 
@@ -453,6 +461,8 @@ def test_a_site_of_ones_own_keeps_its_links(admin_client, held):
     assert "/backstage/django_redislock/heldlock/default_3Anightly/change/" in page.text
     detail = admin_client.get("/backstage/django_redislock/heldlock/default_3Anightly/change/")
     assert "/backstage/django_redislock/heldlock/release/?lock=default%3Anightly" in detail.text
+    confirmation = admin_client.get("/backstage/django_redislock/heldlock/release/?lock=default:nightly")
+    assert '<a href="/backstage/">Home</a>' in confirmation.text
     done = admin_client.post("/backstage/django_redislock/heldlock/release/", meant(held))
     assert done.url == "/backstage/django_redislock/heldlock/"
 

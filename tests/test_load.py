@@ -26,6 +26,7 @@ CUT_OFF = {0, 502}
         ("gunicorn", "postgres", False),
         ("gunicorn", "sqlite", True),
         ("uvicorn", "postgres", True),
+        ("uvicorn", "sqlite", False),
     ],
 )
 def test_the_sums_are_right(server, database, kill, tmp_path: Path):

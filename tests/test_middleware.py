@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
+from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import path
 
 from django_redislock import lock, lock_instance
@@ -44,11 +47,20 @@ def decorated(request: HttpRequest, account: Account) -> HttpResponse:
     return HttpResponse(f"{holder.doing}|{holder.user}")
 
 
+@login_required
+@lock_instance(Account)
+async def decorated_async(request: HttpRequest, account: Account) -> HttpResponse:
+    info = await lock(f"testapp.Account:{account.pk}").ainfo()
+    assert info is not None
+    return HttpResponse(f"{info.holder.doing}|{info.holder.user}")
+
+
 urlpatterns = [
     path("show/", show),
     path("show/<path:rest>/", show),
     path("async/", show_async),
     path("decorated/<int:pk>/", decorated),
+    path("decorated-async/<int:pk>/", decorated_async),
 ]
 
 
@@ -82,6 +94,28 @@ def test_the_holder_is_doing_the_request(get):
 
 def test_the_user_is_named_where_the_view_has_asked_who_it_is(get):
     assert get("/show/?who", logged_in=True) == "GET /show/|42"
+
+
+def test_the_user_is_named_where_the_view_has_awaited_who_it_is(get):
+    assert get("/async/", logged_in=True) == "GET /async/|42"
+
+
+def test_a_view_that_is_locked_on_its_loop_names_both(get):
+    pk = Account.objects.create().pk
+    assert get(f"/decorated-async/{pk}/", logged_in=True) == f"GET /decorated-async/{pk}/|42"
+
+
+def test_naming_the_user_asks_nobody_again(settings):
+    """One query for the session and one for the user, which the view has asked for, and none by the lock."""
+    settings.ROOT_URLCONF = __name__
+    client = Client()
+    client.force_login(User.objects.create(username="kari", pk=42))
+    with CaptureQueriesContext(connection) as queries:
+        assert client.get("/show/?who").text == "GET /show/|42"
+    assert len(queries) == 2
+    with CaptureQueriesContext(connection) as queries:
+        assert client.get("/show/").text == "GET /show/|"
+    assert len(queries) == 0
 
 
 def test_nobody_is_asked_for_the_user_only_to_name_it(get):

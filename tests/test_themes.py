@@ -105,6 +105,8 @@ def test_the_pages_work_under_a_theme(site, tmp_path, request):
     page.get_by_role("link", name="nightly", exact=True).click()
     page.wait_for_url("**/change/")
     page.get_by_role("link", name="Release by force").click()
+    expect(page.get_by_role("heading", name="Release by force")).to_be_visible()
+    expect(page.get_by_text("Delete multiple objects")).to_have_count(0)
     page.get_by_label("Reason").fill("It hangs.")
     page.get_by_role("button", name="Release by force").click()
     expect(page.get_by_text("Released nightly, which").first).to_be_visible()

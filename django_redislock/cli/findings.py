@@ -16,6 +16,7 @@ from .. import clock
 from ..handler import Locks, address_of, is_cluster
 from ..stores import scripts
 from ..stores.base import Refusal
+from ..stores.connections import ENOUGH
 from ..stores.inquiry import Inquiry
 from ..stores.verbs import root_of
 
@@ -45,6 +46,8 @@ class Finding:
 OLDEST = (6, 2)
 SLOW, SKEWED = 0.005, 1.0
 """Seconds of a round trip, and between two clocks, from which on it is worth a word."""
+FULL = 0.8
+"""The part of a server's connections that may be open before it is worth a word."""
 
 
 class Patient:
@@ -231,6 +234,18 @@ def clocks(patient: Patient) -> Iterator[Finding]:
     )
 
 
+def clients(patient: Patient) -> Iterator[Finding]:
+    """Whether the server takes the connections that are opened to it."""
+    info = known(patient)
+    most, now = int(info.get("maxclients", 0)), int(info.get("connected_clients", 0))
+    text = f"{now} of {most} that the server takes are open; the locks of a process keep up to {ENOUGH + 1}."
+    if now > most * FULL > 0:
+        remedy = "Raise `maxclients` of the server, or find out who opens so many: CLIENT LIST."
+        yield Finding(Level.WARNING, "connections", text, remedy)
+    elif most:
+        yield Finding(Level.OK, "connections", text)
+
+
 def connections(patient: Patient) -> Iterator[Finding]:
     """Whether a server that hangs keeps the application from going on."""
     found = patient.inquiry.settings()
@@ -252,5 +267,5 @@ def known(patient: Patient) -> dict[str, Any]:
 
 
 EXAMINATIONS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
-    version, persistence, memory, sharing, replication, rights, clocks, connections,
+    version, persistence, memory, sharing, replication, rights, clocks, clients, connections,
 )  # fmt: skip

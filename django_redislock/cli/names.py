@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from django.apps import apps
 from django.core.exceptions import ObjectDoesNotExist
 from django.core.management.base import CommandError
@@ -14,7 +16,7 @@ from ..overview import held
 from ..stores.listing import Listed
 
 
-def find(typed: str, *, alias: str, queues: bool = False) -> tuple[Listed, list[Listed]]:
+def find(typed: str, *, alias: str, queues: bool = False) -> tuple[Listed, Sequence[Listed]]:
     """The lock that is meant, and all that are held. Raises `CommandError` when nobody holds it."""
     if not typed:
         raise CommandError("A key is text that is not empty, such as nightly-import or bank.Account:42.")

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from ..models import HeldLock
 
 
+WORDS_OF_OTHERS = "<bdi>{}</bdi>"
+"""Set apart, so that a page which is read from the right leaves them as they are."""
+
+
 class Columns:
     """What is shown of a lock."""
 
@@ -84,7 +88,7 @@ class Columns:
     @admin.display(description=gettext_lazy("host"))
     def host_line(self, lock: HeldLock) -> str:
         """On which machine."""
-        return lock.listed.holder.host
+        return format_html(WORDS_OF_OTHERS, lock.listed.holder.host)
 
     @admin.display(description=gettext_lazy("process"))
     def pid_line(self, lock: HeldLock) -> int:
@@ -94,12 +98,12 @@ class Columns:
     @admin.display(description=gettext_lazy("thread or task"))
     def thread_line(self, lock: HeldLock) -> str:
         """In which thread or task."""
-        return lock.listed.holder.thread
+        return format_html(WORDS_OF_OTHERS, lock.listed.holder.thread)
 
     @admin.display(description=gettext_lazy("doing"))
     def doing_line(self, lock: HeldLock) -> str:
         """What it is at."""
-        return lock.listed.holder.doing or "-"
+        return format_html(WORDS_OF_OTHERS, lock.listed.holder.doing or "-")
 
     @admin.display(description=gettext_lazy("for user"))
     def user_line(self, lock: HeldLock) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib.admin import SimpleListFilter
@@ -22,21 +23,24 @@ class _ValueFilter(SimpleListFilter):
     nothing: Any = "-"
     """What is shown in the place of no value."""
 
-    @staticmethod
-    @abstractmethod
-    def part_of(lock: Listed) -> str:
-        """The part of a lock that has the value in it: there are few that differ among thousands of locks."""
+    column: str
+    """Where in `Listed` the value is."""
 
     @staticmethod
+    def parts_of(cells: list[str]) -> Iterable[str]:
+        """The part of each that has the value in it: few of these differ among thousands of locks."""
+        return cells
+
+    @staticmethod
+    @abstractmethod
     def value_in(part: str) -> str:
         """The value."""
-        return part
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         """Each value once, with how many have it."""
         locks: HeldLocks = model_admin.get_queryset(request)
         counts = Counter[str]()
-        for part, count in Counter(map(self.part_of, locks.look.overview.locks)).items():
+        for part, count in Counter(self.parts_of(locks.look.overview.locks.column(self.column))).items():
             counts[self.value_in(part)] += count
         return [(value or "-", f"{value or self.nothing} ({count})") for value, count in sorted(counts.items())]
 
@@ -45,7 +49,11 @@ class _ValueFilter(SimpleListFilter):
         chosen = self.value()
         if chosen is None or not isinstance(queryset, HeldLocks):
             return None
-        return queryset.that(lambda lock: (self.value_in(self.part_of(lock)) or "-") == chosen)
+        return queryset.that(lambda lock: self._value_of(lock) == chosen)
+
+    def _value_of(self, lock: Listed) -> str:
+        (part,) = self.parts_of([getattr(lock, self.column)])
+        return self.value_in(part) or "-"
 
 
 class ModelFilter(_ValueFilter):
@@ -55,11 +63,12 @@ class ModelFilter(_ValueFilter):
     parameter_name = "model"
     nothing = _("plain names")
 
+    column = "name"
+
     @staticmethod
-    def part_of(lock: Listed) -> str:
-        """What stands before the colon, and the colon."""
-        label, colon, _pk = lock.name.partition(":")
-        return label + colon
+    def parts_of(cells: list[str]) -> Iterable[str]:
+        """What stands before the colon, and the colon; nothing of a name without one."""
+        return [name[: name.find(":") + 1] for name in cells]
 
     @staticmethod
     def value_in(part: str) -> str:
@@ -73,10 +82,7 @@ class HostFilter(_ValueFilter):
     title = _("host")
     parameter_name = "host"
 
-    @staticmethod
-    def part_of(lock: Listed) -> str:
-        """Who holds it, as it is stored."""
-        return lock.who
+    column = "who"
 
     @staticmethod
     def value_in(part: str) -> str:
@@ -90,7 +96,9 @@ class AliasFilter(_ValueFilter):
     title = _("alias")
     parameter_name = "alias"
 
+    column = "alias"
+
     @staticmethod
-    def part_of(lock: Listed) -> str:
+    def value_in(part: str) -> str:
         """The alias."""
-        return lock.alias
+        return part

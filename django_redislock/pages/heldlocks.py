@@ -74,6 +74,7 @@ class HeldLockAdmin(Columns, Options):
     ordering = ("since",)
     list_per_page = 100
     show_full_result_count = True
+    show_facets = admin.ShowFacets.NEVER  # the filters count without being asked
     actions = ("force_release_selected",)
     fieldsets = (
         (None, {"fields": ("key", "object_column", "alias")}),
@@ -243,6 +244,7 @@ class HeldLockAdmin(Columns, Options):
             "next": self._next(request),
             "action_url": self._url("release"),
         }
+        request.current_app = self.admin_site.name  # whose pages the links lead to
         return TemplateResponse(request, "admin/django_redislock/release.html", context)
 
     def _next(self, request: HttpRequest) -> str:

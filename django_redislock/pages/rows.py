@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from operator import attrgetter
 from typing import Any
 
 from django.core.exceptions import FieldError
 from django.db.models import Q, QuerySet
 
-from ..models import HeldLock, identified, identify
+from ..models import HeldLock, identified
 from ..overview import Overview, look
-from ..stores.listing import Listed
+from ..stores.listing import Listed, holder_of
 
 Test = Callable[[Listed], bool]
 
-SORT_KEYS: dict[str, Callable[[Listed], Any]] = {
-    "pk": attrgetter("alias", "name"),
-    "key": attrgetter("name"),
-    "alias": attrgetter("alias"),
-    "holder": lambda lock: str(lock.holder),
-    "since": attrgetter("acquired"),
-    "remaining": attrgetter("expires"),
-    "fence": attrgetter("fence"),
-    "waiters": attrgetter("waiters"),
+SORTED_BY = {
+    "key": "name",
+    "alias": "alias",
+    "holder": "who",
+    "since": "acquired",
+    "remaining": "expires",
+    "fence": "fence",
+    "waiters": "waiters",
 }
+"""What each column of the list is sorted by."""
 
 
 class Look:
@@ -63,7 +62,7 @@ class HeldLocks(QuerySet[HeldLock]):
         return clone
 
     def none(self) -> HeldLocks:
-        """Nothing, without a look."""
+        """Nothing."""
         return self.that(lambda lock: False)
 
     def filter(self, *args: Any, **kwargs: Any) -> HeldLocks:
@@ -78,7 +77,7 @@ class HeldLocks(QuerySet[HeldLock]):
 
     def order_by(self, *names: Any) -> HeldLocks:
         """By columns of the list. Raises `FieldError` for anything else."""
-        unknown = [name for name in names if name.lstrip("-") not in SORT_KEYS]
+        unknown = [name for name in names if name.lstrip("-") not in {*SORTED_BY, "pk"}]
         if unknown:
             raise FieldError(f"Held locks are not sorted by {unknown}.")
         clone = self._clone()
@@ -86,15 +85,20 @@ class HeldLocks(QuerySet[HeldLock]):
         return clone
 
     @cached_property
-    def found(self) -> list[Listed]:
-        """Those that pass, in order."""
-        passed = list(self.look.overview.locks)
-        for test in self._tests:
-            passed = list(filter(test, passed))
+    def found(self) -> list[int]:
+        """The places in the look of those that pass, in order."""
+        locks = self.look.overview.locks
+        places: Sequence[int] = range(len(locks))
+        if self._tests:
+            places = [place for place, lock in enumerate(locks) if all(test(lock) for test in self._tests)]
+        found = list(places)
         # What is equal stays in the order of the indexes: the primary key that the admin adds has nothing to decide.
         for name in reversed([name for name in self._order if name.lstrip("-") != "pk"]):
-            passed.sort(key=SORT_KEYS[name.lstrip("-")], reverse=name.startswith("-"))
-        return passed
+            keys = locks.column(SORTED_BY[name.lstrip("-")])
+            if name.lstrip("-") == "holder":
+                keys = [str(holder_of(who)) for who in keys]
+            found.sort(key=keys.__getitem__, reverse=name.startswith("-"))
+        return found
 
     def count(self) -> int:
         """How many."""
@@ -107,20 +111,18 @@ class HeldLocks(QuerySet[HeldLock]):
         return bool(self.found)
 
     def __iter__(self) -> Iterator[HeldLock]:
-        return iter(models_of(self.found))
+        return map(self._at, self.found)
 
     def __getitem__(self, index: Any) -> Any:
         found = self.found[index]
-        return models_of(found) if isinstance(index, slice) else HeldLock.of(found)
+        return list(map(self._at, found)) if isinstance(index, slice) else self._at(found)
+
+    def _at(self, place: int) -> HeldLock:
+        """The lock at a place of the look, as the admin takes it."""
+        return HeldLock.of(self.look.overview.locks[place])
 
     def named(self, identifier: str) -> HeldLock | None:
         """The lock with that primary key, if somebody holds it."""
-        for listed in self.look.overview.locks:
-            if identify(listed.alias, listed.name) == identifier:
-                return HeldLock.of(listed)
-        return None
-
-
-def models_of(found: Sequence[Listed]) -> list[HeldLock]:
-    """As the admin takes them."""
-    return list(map(HeldLock.of, found))
+        locks = self.look.overview.locks
+        named = zip(locks.column("alias"), locks.column("name"), strict=True)
+        return next((self._at(place) for place, each in enumerate(named) if each == identified(identifier)), None)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
+from django.utils.translation import get_language, pgettext
 from django.utils.translation import gettext as _
-from django.utils.translation import pgettext
 
 from ..conf import Options
 from ..stores.listing import Listed
@@ -15,6 +16,12 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 
 def units() -> tuple[tuple[int, str], ...]:
     """How durations are spelt, the longest unit first; a script counts on in the same words."""
+    return units_in(get_language())
+
+
+@lru_cache(maxsize=64)
+def units_in(language: str | None) -> tuple[tuple[int, str], ...]:
+    """The units in the language that is active: a page spells hundreds of durations."""
     return (
         (DAY, pgettext("duration", "%s d")),
         (HOUR, pgettext("duration", "%s h")),
@@ -26,9 +33,8 @@ def units() -> tuple[tuple[int, str], ...]:
 def spell(seconds: float) -> str:
     """A duration in one unit, never less than two of it: `119 s`, `2 min`, `47 h`."""
     whole = max(0, int(seconds))
-    if whole < 2 * MINUTE:
-        return pgettext("duration", "%s s") % whole
-    unit, words = next((unit, words) for unit, words in units() if whole >= 2 * unit)
+    spelt = units()
+    unit, words = next((each for each in spelt if whole >= 2 * each[0]), spelt[-1])
     return words % (whole // unit)
 
 
@@ -44,7 +50,13 @@ def state_of(lock: Listed, options: Options) -> str:
 
 def spell_state(state: str) -> str:
     """The state in words."""
-    return {HELD: _("held"), ENDING: _("ends soon, not renewed"), LONG: _("held for longer than MAX_HOLD")}[state]
+    return states_in(get_language())[state]
+
+
+@lru_cache(maxsize=64)
+def states_in(language: str | None) -> dict[str, str]:
+    """The states in the language that is active."""
+    return {HELD: _("held"), ENDING: _("ends soon, not renewed"), LONG: _("held for longer than MAX_HOLD")}
 
 
 def ago(since: datetime) -> float:

@@ -13,7 +13,7 @@ from .asking import FAULTS
 from .base import Held, Refusal
 from .connections import Connections
 from .discretion import hush, secrets_in
-from .listing import Listed, list_held
+from .listing import Listing, list_held
 from .verbs import Call, Verbs
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Commands = Sequence[Sequence[str | int]]
+
+PORTION = 8
+"""Commands that are sent together."""
 
 
 class Inquiry:
@@ -47,10 +50,12 @@ class Inquiry:
         """An inquiry for each server that takes locks."""
         return [self]
 
-    def list_held(self, *, alias: str = "", queues: bool = False) -> list[Listed]:
+    def list_held(self, *, alias: str = "", queues: bool = False) -> Listing:
         """All that is held, in one round trip; with `queues` also who waits for it. `alias` is noted on each."""
-        buckets = self._ask_all(list_held(self.prefix, alias=alias, queues=queues), "what is held")
-        return [lock for bucket in buckets for lock in bucket]
+        found = Listing()
+        for bucket in self._ask_all(list_held(self.prefix, alias=alias, queues=queues), "what is held"):
+            found.extend(bucket)
+        return found
 
     def inspect(self, keys: Sequence[Key]) -> list[Held | None]:
         """Who holds each of the keys, in one round trip."""
@@ -71,7 +76,7 @@ class Inquiry:
         return dict(self._connect().connection_pool.connection_kwargs)
 
     def _ask_all(self, calls: Sequence[Call[T]], about: str) -> list[T]:
-        """Each answer is read while the server works on the next."""
+        """What is read of the answers, in one round trip. Raises `StoreUnavailable`."""
         commands = list(map(spell, calls, first_of_its_script(calls)))
         if self._connections is None:
             self._connections = Connections(self._connect().connection_pool)
@@ -105,9 +110,18 @@ def ask_at_once(connections: Connections, commands: Commands, read: Sequence[Cal
 
 
 def exchange(connection: Any, commands: Commands, read: Sequence[Callable[[Any], T]]) -> list[T]:
-    """One round trip for all commands; each answer is read while the server works on the next."""
-    connection.send_packed_command(connection.pack_commands(commands))
-    return [read_one(connection.read_response()) for read_one in read]
+    """Send all commands and read all answers. While those to one portion are read, the server works on the next.
+
+    What it receives together it carries out to the end before it answers any of it, or serves anybody else.
+    """
+    answers: list[T] = []
+    connection.send_packed_command(connection.pack_commands(commands[:PORTION]))
+    for start in range(0, len(commands), PORTION):
+        coming = commands[start + PORTION : start + 2 * PORTION]
+        if coming:
+            connection.send_packed_command(connection.pack_commands(coming))
+        answers += [read_one(connection.read_response()) for read_one in read[start : start + PORTION]]
+    return answers
 
 
 def first_of_its_script(calls: Sequence[Call[Any]]) -> list[bool]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 from ..holder import Holder, decode
 from ..keys import BUCKETS
@@ -29,7 +30,7 @@ class Waiter(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """A lock that is held. There may be thousands, of which few are looked at: what can wait is worked out then."""
+    """A lock that is held."""
 
     name: str
     """The name under which it is kept."""
@@ -73,36 +74,87 @@ class Listed(NamedTuple):
         return max(0.0, self.expires / 1e3 - self.asked / 1e6)
 
 
-def list_held(prefix: str, *, alias: str, queues: bool) -> list[Call[list[Listed]]]:
+class Listing(Sequence[Listed]):
+    """What is held, by columns. There may be thousands of locks, of which few are looked at: those are made then.
+
+    A tuple for each of them would have the garbage collector go through all that there is several times a page.
+    """
+
+    def __init__(self, columns: Iterable[list[Any]] | None = None) -> None:
+        self._columns = [list[Any]() for _ in Listed._fields] if columns is None else list(columns)
+
+    @classmethod
+    def of(cls, locks: Iterable[Listed]) -> Listing:
+        """These."""
+        return cls([list(column) for column in zip(*locks, strict=True)] or None)
+
+    def extend(self, other: Listing) -> None:
+        """With those of another one after them."""
+        for mine, theirs in zip(self._columns, other._columns, strict=True):
+            mine.extend(theirs)
+
+    def column(self, name: str) -> list[Any]:
+        """What all of them have in one field of `Listed`."""
+        return self._columns[Listed._fields.index(name)]
+
+    def __len__(self) -> int:
+        return len(self._columns[0])
+
+    def __iter__(self) -> Iterator[Listed]:
+        return map(Listed, *self._columns)
+
+    @overload
+    def __getitem__(self, index: int) -> Listed: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Listing: ...
+
+    def __getitem__(self, index: int | slice) -> Listed | Listing:
+        if isinstance(index, slice):
+            return Listing([column[index] for column in self._columns])
+        return Listed(*[column[index] for column in self._columns])
+
+
+def list_held(prefix: str, *, alias: str, queues: bool) -> list[Call[Listing]]:
     """A call for each bucket below a prefix; together they give all that is held."""
     root, what, read = root_of(prefix), "queues" if queues else "numbers", partial(read_list, alias)
     return [Call(LIST, (f"{root}:{{{bucket}}}:held",), (what,), read) for bucket in range(BUCKETS)]
 
 
-def read_list(alias: str, reply: Any) -> list[Listed]:
+def read_list(alias: str, reply: Any) -> Listing:
     """As `list.lua` gives it."""
     asked, *parts = reply
-    names, expire, values, waiters, flows = map(text, parts)
+    entries, values, waiters, flows = map(text, parts)
     if not values:
-        return []
-    rows = zip(json.loads(names), expire.split(" "), values.split("\n"), strict=True)
-    found = [
-        Listed(name, who, int(since), int(fence), int(expires), asked, alias)
-        for name, expires, value in rows
-        for fence, since, who in (value.split(" ", 2),)
-    ]
-    if flows:
-        found = [lock._replace(flow=flow) for lock, flow in zip(found, flows.split(" "), strict=True)]
-    waiting = json.loads(waiters)
-    return list(map(with_waiters, found, waiting)) if waiting else found
-
-
-def with_waiters(lock: Listed, waiters: Any) -> Listed:
-    """With those who wait for it: as many, or these."""
-    if not isinstance(waiters, list):
-        return lock._replace(waiters=waiters or 0)
-    queue = tuple(
-        Waiter(holder=holder_of(who), waits_for=(lock.asked - int(began)) / 1e6, flow=flow)
-        for flow, began, who in waiters
+        return Listing()
+    lines, named = values.split("\n"), json.loads(entries)
+    waiting, whose = json.loads(waiters) or [0] * len(lines), flows.split(" ") if flows else [""] * len(lines)
+    columns: Iterable[list[Any]] = (lines, named[::2], named[1::2], waiting, whose)
+    if "" in lines:  # the index names what was taken away by hand
+        columns = ([cell for cell, line in zip(column, lines, strict=True) if line] for column in columns)
+    lines, names, expiries, waiting, whose = columns
+    fences, instants, holders = zip(*[line.split(" ", 2) for line in lines], strict=True) if lines else ((), (), ())
+    queues = [read_queue(queue, asked=asked) for queue in waiting]
+    return Listing(
+        (
+            names,
+            list(holders),
+            list(map(int, instants)),
+            list(map(int, fences)),
+            list(map(int, expiries)),
+            [asked] * len(names),
+            [alias] * len(names),
+            [queue if isinstance(queue, int) else len(queue) for queue in waiting],
+            whose,
+            queues,
+        )
     )
-    return lock._replace(waiters=len(queue), queue=queue)
+
+
+def read_queue(waiters: Any, *, asked: int) -> tuple[Waiter, ...]:
+    """Those who wait, where they are told one by one, and not only how many there are."""
+    if not isinstance(waiters, list):
+        return ()
+    return tuple(
+        Waiter(holder=holder_of(who), waits_for=(asked - int(began)) / 1e6, flow=flow) for flow, began, who in waiters
+    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from .. import majority
 from ..exceptions import StoreUnavailable
+from .listing import Listing
 from .panel import Panel, Replies
 from .verdicts import answered
 
@@ -33,7 +34,7 @@ class QuorumInquiry:
         for inquiry in self.parts:
             inquiry.close()
 
-    def list_held(self, *, alias: str = "", queues: bool = False) -> list[Listed]:
+    def list_held(self, *, alias: str = "", queues: bool = False) -> Listing:
         """All that most nodes say is held, as the node tells it that knows of most waiters."""
         replies = self._ask(lambda inquiry: inquiry.list_held(alias=alias, queues=queues))
         Panel.require(replies, "what is held")
@@ -42,9 +43,9 @@ class QuorumInquiry:
             for lock in reply or ():
                 by_name.setdefault(lock.name, []).append(lock)
         present, nodes = answered(replies), len(replies)
-        return [
+        return Listing.of(
             most_told(found) for found in by_name.values() if majority.can_be_met(present - len(found), nodes=nodes)
-        ]
+        )
 
     def inspect(self, keys: Sequence[Key]) -> list[Held | None]:
         """Who holds each of the keys."""

@@ -7,7 +7,7 @@ the right one       acquire, BEGIN, view, COMMIT, release
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from django.db import connections
@@ -26,7 +26,9 @@ def take_over(wrapper: Any) -> None:
     wrapper._non_atomic_requests = set(connections)
 
 
-NONE: AbstractContextManager[None] = nullcontext()
+def is_wanted(without: frozenset[str]) -> bool:
+    """Whether `ATOMIC_REQUESTS` asks for a transaction on any database."""
+    return any(settings["ATOMIC_REQUESTS"] and alias not in without for alias, settings in connections.settings.items())
 
 
 def wanted_by_settings(without: frozenset[str]) -> list[str]:
@@ -39,7 +41,7 @@ def wanted_by_settings(without: frozenset[str]) -> list[str]:
 
 
 @contextmanager
-def transactions(aliases: list[str], before_commit: Callable[[], None]) -> Iterator[None]:
+def transactions(aliases: list[str], before_commit: Callable[[], None] | None = None) -> Iterator[None]:
     """Transactions on several databases.
 
     `before_commit` is called when the block has ended well.
@@ -48,4 +50,5 @@ def transactions(aliases: list[str], before_commit: Callable[[], None]) -> Itera
         for alias in aliases:
             stack.enter_context(atomic(using=alias))
         yield
-        before_commit()
+        if before_commit is not None:
+            before_commit()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 from http import HTTPStatus
 from typing import Any, TypeVar, Unpack
 
@@ -12,9 +13,12 @@ from django.utils.decorators import method_decorator
 
 from ..signatures import require
 from ..targets import RowIn, read_target
-from ..terms import LockTerms, check_terms
+from ..terms import UNSET, LockTerms, MaybeBool, check_terms
 from . import framework
-from .plan import Methods, Plan, nothing, plan_of
+from .asynccalls import acall
+from .atomic import take_over
+from .calls import call
+from .plan import Mark, Methods, Plan, plan_of
 from .refusals import Manner
 from .streams import STREAMING, Streaming
 
@@ -31,7 +35,7 @@ def lock_instance(
     busy_status: int = HTTPStatus.LOCKED,
     retry_after: float = 1,
     streaming: Streaming = "refuse",
-    atomic: bool = True,
+    atomic: MaybeBool = UNSET,
     **terms: Unpack[LockTerms],
 ) -> Callable[[V], V]:
     """Lock the row that a request is about for as long as the view works on it, and pass it in.
@@ -48,6 +52,9 @@ def lock_instance(
     opens no transaction but what `ATOMIC_REQUESTS` asks for. `wait`, `nowait`, `ttl`, `max_hold` and `alias` as for
     `locked()`.
 
+    An asynchronous view is locked on its event loop, as by `async with`, without a transaction. `atomic=True`,
+    `ATOMIC_REQUESTS` and `streaming="hold"` lock it in a thread, with one.
+
     Decorators that stand directly on one another lock their rows together, in one order for all.
 
     Answers 423 (or 409), 503, 404 instead of calling the view or, when the lease has ended, after a rollback. Raises
@@ -59,7 +66,7 @@ def lock_instance(
     if streaming not in STREAMING:
         raise ValueError(f"streaming is one of {', '.join(STREAMING)}, not {streaming!r}.")
     plan = Plan(
-        view=nothing,
+        view=lock_instance,  # until there is one
         targets=(target,),
         terms=terms,
         manner=manner,
@@ -84,7 +91,7 @@ def decorate(view: Any, plan: Plan) -> Any:
     if isinstance(view, type):
         if framework.is_view(view):
             return framework.decorate_handlers(
-                view, lambda handler: replace(plan, view=handler, whole_class=True).wrapper()
+                view, lambda handler: wrap(replace(plan, view=handler, whole_class=True))
             )
         return method_decorator(lambda dispatch: decorate(dispatch, plan), name="dispatch")(view)
     inner = plan_of(view)
@@ -92,7 +99,25 @@ def decorate(view: Any, plan: Plan) -> Any:
         plan, view = together(plan, inner), inner.view
     for target in plan.targets:
         require(view, target.name, decorator="lock_instance")
-    return replace(plan, view=view).wrapper()
+    return wrap(replace(plan, view=view))
+
+
+def wrap(plan: Plan) -> Any:
+    """The view to be called in the place of the plan's."""
+    if plan.is_async:
+
+        @wraps(plan.view)
+        async def wrapped(*args: Any, **given: Any) -> Any:
+            return await acall(plan, args, given)
+    else:
+
+        @wraps(plan.view)
+        def wrapped(*args: Any, **given: Any) -> Any:
+            return call(plan, args, given)
+
+    take_over(wrapped)
+    wrapped._redislock = Mark(plan, wrapped)  # type: ignore[attr-defined]  # functions take any attribute
+    return wrapped
 
 
 def together(outer: Plan, inner: Plan) -> Plan:

@@ -28,10 +28,10 @@ is_plain = re.compile(r"[\w/.~-]*", re.ASCII).fullmatch
 
 def user_of(request: Any) -> str:
     """The primary key of the request's user, or nothing."""
-    plain = getattr(request, "_request", request)  # Django REST framework's wraps Django's, and tells it the user
-    user = vars(plain).get("user")
+    plain = vars(getattr(request, "_request", request))  # Django REST framework's wraps Django's, and tells it the user
+    user = plain.get("user")
     if getattr(user, "_wrapped", None) is empty:
-        return ""
+        user = plain.get("_acached_user")  # where request.auser() leaves it, for itself
     pk = getattr(user, "pk", None)
     return "" if pk is None else str(pk)
 

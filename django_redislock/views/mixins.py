@@ -59,7 +59,7 @@ class LockedObjectMixin(Base):
                     refuse_stream(response, type(self))
                 return response
         except ANSWERED as error:
-            refusal = refusal_of(error, self.lock_manner)
+            refusal = refusal_of(error, self.lock_manner, undone=True)
             if refusal is None:
                 raise
             return answer(request, refusal, error)

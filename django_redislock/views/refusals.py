@@ -53,28 +53,37 @@ class Manner:
             raise ValueError(f"retry_after is a number of seconds above 0, not {self.retry_after!r}.")
 
 
-BUSY = _("Somebody else is working on this at the moment. Nothing was changed. Please try again in a moment.")
-AWAY = _("This cannot be locked at the moment. Nothing was changed. Please try again in a moment.")
-LOST = _("This took too long, and nothing was changed. Please try again in a moment.")
-CHANGED = _("Somebody else has changed this in the meantime. Nothing was changed. Please look at it again.")
+BUSY = _("Somebody else is working on this at the moment. Please try again in a moment.")
+BUSY_UNDONE = _("Somebody else is working on this at the moment. Nothing was changed. Please try again in a moment.")
+AWAY = _("This cannot be locked at the moment. Please try again in a moment.")
+AWAY_UNDONE = _("This cannot be locked at the moment. Nothing was changed. Please try again in a moment.")
+LOST = _("This took too long and was stopped. Please look at what was done of it before you try again.")
+LOST_UNDONE = _("This took too long, and nothing was changed. Please try again in a moment.")
+CHANGED = _("Somebody else has changed this in the meantime. Please look at it again.")
+CHANGED_UNDONE = _("Somebody else has changed this in the meantime. Nothing was changed. Please look at it again.")
 MISSING = _("There is no such object.")
 
 
-def refusal_of(error: BaseException, manner: Manner) -> Refusal | None:
-    """The answer to an error, or `None` for one that is none of ours."""
+def refusal_of(error: BaseException, manner: Manner, *, undone: bool = False) -> Refusal | None:
+    """The answer to an error, or `None` for one that is none of ours.
+
+    `undone`: whether a rollback has undone whatever was done, so that this may be said.
+    """
     later = math.ceil(manner.retry_after)
     match error:
-        case LockBusy():
-            return Refusal(status=HTTPStatus(manner.busy_status), code="lock_busy", detail=BUSY, retry_after=later)
-        case Deadlock():
-            return Refusal(status=HTTPStatus(manner.busy_status), code="deadlock", detail=BUSY, retry_after=later)
+        case LockBusy() | Deadlock():
+            code = "deadlock" if isinstance(error, Deadlock) else "lock_busy"
+            detail = BUSY_UNDONE if undone else BUSY
+            return Refusal(status=HTTPStatus(manner.busy_status), code=code, detail=detail, retry_after=later)
         case StoreUnavailable():
-            code = "store_unavailable"
-            return Refusal(status=HTTPStatus.SERVICE_UNAVAILABLE, code=code, detail=AWAY, retry_after=later)
+            code, detail = "store_unavailable", AWAY_UNDONE if undone else AWAY
+            return Refusal(status=HTTPStatus.SERVICE_UNAVAILABLE, code=code, detail=detail, retry_after=later)
         case LeaseLost():
-            return Refusal(status=HTTPStatus.SERVICE_UNAVAILABLE, code="lease_lost", detail=LOST, retry_after=later)
+            code, detail = "lease_lost", LOST_UNDONE if undone else LOST
+            return Refusal(status=HTTPStatus.SERVICE_UNAVAILABLE, code=code, detail=detail, retry_after=later)
         case VersionConflict():
-            return Refusal(status=HTTPStatus.CONFLICT, code="version_conflict", detail=CHANGED)
+            detail = CHANGED_UNDONE if undone else CHANGED
+            return Refusal(status=HTTPStatus.CONFLICT, code="version_conflict", detail=detail)
         case ObjectDoesNotExist() if raised_on_entering(error):
             return Refusal(status=HTTPStatus.NOT_FOUND, code="not_found", detail=MISSING)
     return None

@@ -114,6 +114,7 @@ document.addEventListener("DOMContentLoaded", () => {
             replace("[data-redislock-pages]", fresh);
             showTable(freshLive);
             showSelection();
+            showFilters(fresh);
         }
         refocus()?.focus({preventScroll: true});
         loadedAt = performance.now();
@@ -139,6 +140,17 @@ document.addEventListener("DOMContentLoaded", () => {
             live.replaceChildren(bar, ...Array.from(freshLive.children).filter((child) => !isBar(child)));
             if (freshTable && typeof window.Actions === "function") {
                 window.Actions(live.querySelectorAll("tr input.action-select"));
+            }
+        }
+    }
+
+    function showFilters(fresh) {
+        const choices = (root) => Array.from(root.querySelectorAll("[data-redislock-filters] ul"));
+        const others = choices(fresh);
+        const lists = choices(document);
+        for (const [number, list] of lists.length === others.length ? lists.entries() : []) {
+            if (!list.contains(document.activeElement)) { // somebody is about to choose
+                list.replaceChildren(...others[number].childNodes);
             }
         }
     }

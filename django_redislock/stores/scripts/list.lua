@@ -2,10 +2,12 @@
 --
 -- KEYS     1 held index of the bucket
 -- ARGV     1 queues: with everybody who waits; anything else: with their number
--- returns  {now in us, names, expire in ms, values, waiters, flows}, all but the first in the same order. Names and
---          waiters are JSON; what expires when, and flows, have spaces between, and values lines. A value is fence, since
---          in us, and holder. Waiters are numbers, or lists of {flow, since in us, holder}; 0 for all where nobody
---          waits. Flows come with the queues
+-- returns  {now in us, entries, values, waiters, flows}, all but the first in the same order. Entries and waiters are JSON:
+--          name and expire in ms, by turns, and numbers or lists of {flow, since in us, holder}, or 0 where nobody
+--          waits for any. Values have lines between: fence, since in us, and holder, or nothing for a lock that is
+--          not there. Flows have spaces between, and come with the queues
+--
+-- There may be thousands: what is in the loop over their values counts.
 local held_key = KEYS[1]
 local with_queues = ARGV[1] == 'queues'
 local bucket = string.sub(held_key, 1, -6)
@@ -32,14 +34,14 @@ local function queue_of(name)
   return waiters
 end
 
-local function waiters_of(names)
+local function waiters_of(entries)
   -- Who waits listens. Where nobody does, thousands of queues need not be looked for.
   if #redis.call('PUBSUB', 'CHANNELS', '*wake:*') + #redis.pcall('PUBSUB', 'SHARDCHANNELS', '*wake:*') == 0 then
     return 0
   end
   local queues = {}
-  for index, name in ipairs(names) do
-    queues[index] = bucket .. ':queue:' .. name
+  for index = 1, #entries, 2 do
+    queues[#queues + 1] = bucket .. ':queue:' .. entries[index]
   end
   local found = 0
   for from = 1, #queues, MOST do
@@ -51,28 +53,29 @@ local function waiters_of(names)
   local waiters = {}
   for index, queue_key in ipairs(queues) do
     local number = redis.call('LLEN', queue_key)
-    waiters[index] = with_queues and number > 0 and queue_of(names[index]) or number
+    waiters[index] = with_queues and number > 0 and queue_of(entries[2 * index - 1]) or number
   end
   return waiters
 end
 
-local names, expire, values, flows = {}, {}, {}, {}
-local entries = redis.call('ZRANGEBYSCORE', held_key, math.floor(now / 1000), '+inf', 'WITHSCORES')
+local call, find, sub = redis.call, string.find, string.sub
+local lock_prefix = bucket .. ':lock:'
+local values, flows, count = {}, {}, 0
+local entries = call('ZRANGEBYSCORE', held_key, math.floor(now / 1000), '+inf', 'WITHSCORES')
 for from = 1, #entries, 2 * MOST do
-  local locks = {}
+  local locks, number = {}, 0
   for index = from, math.min(from + 2 * MOST, #entries) - 1, 2 do
-    locks[#locks + 1] = bucket .. ':lock:' .. entries[index]
+    number = number + 1
+    locks[number] = lock_prefix .. entries[index]
   end
-  for index, value in ipairs(redis.call('MGET', unpack(locks))) do
-    if value then -- the index may name what has been taken away by hand
-      local place = #names + 1
-      names[place], expire[place] = entries[from + 2 * index - 2], entries[from + 2 * index - 1]
-      values[place] = string.sub(value, string.find(value, ' ', 1, true) + 1)
-      if with_queues then
-        flows[place] = flow_of(value)
-      end
+  for index, value in ipairs(call('MGET', unpack(locks))) do
+    count = count + 1
+    -- The first word is the token. The index may name what has been taken away by hand.
+    values[count] = value and sub(value, find(value, ' ', 1, true) + 1) or ''
+    if with_queues then
+      flows[count] = flow_of(value or '')
     end
   end
 end
-return {now, cjson.encode(names), table.concat(expire, ' '), table.concat(values, '\n'), cjson.encode(waiters_of(names)),
+return {now, cjson.encode(entries), table.concat(values, '\n'), cjson.encode(waiters_of(entries)),
         table.concat(flows, ' ')}
