@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from django.db import connections
-from django.db.models import Model, QuerySet
+from django.db.models import Model, Q, QuerySet
 
 from django_redislock.asread import narrow
 from django_redislock.versions import VersionField
@@ -62,7 +62,8 @@ def test_the_filter_of_a_queryset_of_the_applications_own_is_called(field):
 
 
 def test_any_other_question_is_djangos_matter(field):
-    for ask in (lambda rows: rows.filter(pk=7, coins=1), lambda rows: rows.filter(coins=1)):
+    with_more, of_another = lambda rows: rows.filter(pk=7, coins=1), lambda rows: rows.filter(coins=1)
+    for ask in (with_more, of_another, lambda rows: rows.filter(Q(coins=1), pk=7)):
         rows = Purse._base_manager.using("default")
         narrow(rows, field, 3)
         assert where(ask(rows), "default")[1] == where(ask(Purse._base_manager.filter(version=3)), "default")[1]
@@ -78,5 +79,6 @@ def test_it_stands_in_once(field):
     rows = Purse._base_manager.using("default")
     narrow(rows, field, 3)
     found = rows.filter(pk=7)
+    assert found is rows
     assert where(found.filter(pk=8), "default")[1] == (3, 7, 8)
     assert where(found, "default")[1] == (3, 7)
