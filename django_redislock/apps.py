@@ -7,7 +7,7 @@ from django.core import checks
 from django.utils.translation import gettext_lazy as _
 
 from .checks import check_outages, check_settings
-from .versionchecks import check_models
+from .versionchecks import check_admins, check_models
 from .views.checks import check_views
 
 
@@ -22,4 +22,5 @@ class RedisLockConfig(AppConfig):
         checks.register(check_settings, checks.Tags.caches)
         checks.register(check_outages, checks.Tags.models)
         checks.register(check_models, checks.Tags.models)
+        checks.register(check_admins, checks.Tags.admin)
         checks.register(check_views, checks.Tags.urls)

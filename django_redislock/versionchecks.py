@@ -64,6 +64,31 @@ def faults_of(model: type[Model]) -> Iterator[CheckMessage]:
         )
 
 
+def check_admins(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """The admins that do not look after the version of their model."""
+    if not apps.is_installed("django.contrib.admin"):
+        return []
+    from django.contrib.admin.sites import all_sites  # noqa: PLC0415 - it may not be there
+
+    from .versionadmin import VersionedAdmin  # noqa: PLC0415 - the same
+
+    configs = apps.get_app_configs() if app_configs is None else app_configs
+    models = {model for config in configs for model in config.get_models() if any(version_fields_of(model))}
+    return [
+        Warning(
+            f"{type(model_admin).__name__} of {model._meta.label}, which has a VersionField, is not a VersionedAdmin.",
+            hint="What is saved there is compared only where its form has the version, and what is deleted not at all: "
+            "so it can undo unnoticed what another has changed since the page was opened. Derive it from "
+            "django_redislock.versionadmin.VersionedAdmin.",
+            obj=type(model_admin),
+            id="django_redislock.W035",
+        )
+        for site in all_sites
+        for model, model_admin in site._registry.items()
+        if model in models and not isinstance(model_admin, VersionedAdmin)
+    ]
+
+
 def falls_back_to_versions() -> bool:
     """Whether the setting has work go on without Redis."""
     configured = getattr(settings, "REDISLOCK", None)

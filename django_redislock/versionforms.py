@@ -15,6 +15,8 @@ from django.utils.translation import gettext as _
 
 CONFLICT = "version_conflict"
 """The code of the errors that tell a conflict."""
+UNTOLD = "version_missing"
+"""The code of the error that tells that a form does not carry the version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ def compare_opened(instance: Model, opened: Opened | None) -> int:
     if opened is None or opened != opened_with(instance, opened.version):
         raise ValidationError(
             _("The form does not say which version it was opened with. Nothing was saved; open it again."),
-            code="version_missing",
+            code=UNTOLD,
         )
     return opened.version
 

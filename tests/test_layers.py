@@ -57,6 +57,7 @@ LAYERS = {
     },
     "semantics": {"confirming", "keylock", "holds", "manylock", "renewing", "runners", "waiting", "watchdog"},
     "facade": {
+        "asread",
         "checkedmodel",
         "checkedsaves",
         "cluster",

@@ -12,7 +12,7 @@ from django.test import override_settings
 from django.test.utils import isolate_apps
 
 from django_redislock import LockManager, VersionedModel, VersionField
-from django_redislock.versionchecks import check_models, faults_of
+from django_redislock.versionchecks import check_admins, check_models, faults_of
 from tests.testapp import models as testapp
 
 
@@ -79,3 +79,20 @@ def test_the_check_command_runs_it():
 def test_it_looks_at_the_apps_that_it_is_asked_about():
     assert [message.obj for message in check_models([apps.get_app_config("testapp")])] == [testapp.Document]
     assert check_models([apps.get_app_config("bank")]) == []
+
+
+def test_an_admin_that_does_not_look_after_the_version():
+    found = {message.obj.__name__: message.id for message in check_admins([apps.get_app_config("testapp")])}
+    assert found == {"ModelAdmin": "django_redislock.W035", "PurseAdmin": "django_redislock.W035"}
+    assert check_admins([apps.get_app_config("bank")]) == []
+
+
+def test_without_the_admin_there_is_nothing_to_look_after(monkeypatch):
+    monkeypatch.setattr(apps, "is_installed", lambda name: name != "django.contrib.admin")
+    assert check_admins() == []
+
+
+def test_the_check_command_looks_at_the_admins():
+    output = StringIO()
+    call_command("check", "testapp", "--tag", "admin", stderr=output)
+    assert "PurseAdmin of testapp.Purse, which has a VersionField, is not a VersionedAdmin" in output.getvalue()

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from django import forms
-from django.contrib.admin import ModelAdmin
 from django.core.exceptions import NON_FIELD_ERRORS
 from django.db import OperationalError, transaction
 
@@ -15,7 +14,7 @@ from django_redislock import VersionConflict
 from django_redislock.versionforms import opened_with
 from tests.flows import elsewhere
 from tests.test_versions import again, overtake
-from tests.testapp.models import Document, Page
+from tests.testapp.models import Document
 
 pytestmark = pytest.mark.django_db
 
@@ -139,76 +138,3 @@ class TestForm:
     def test_full_clean_outside_a_form_asks_nothing(self, document):
         overtake(document)
         document.full_clean()
-
-
-def hidden_version(html: str) -> str:
-    return re.search(r'name="version" value="([^"]+)"', html)[1]  # type: ignore[index]
-
-
-class TestAdmin:
-    @pytest.fixture
-    def page(self) -> Page:
-        return Page.objects.create(number=1, text="a")
-
-    @pytest.fixture
-    def url(self, page: Page) -> str:
-        return f"/admin/testapp/page/{page.pk}/change/"
-
-    def test_the_change_form_carries_it_whatever_fields_it_has(self, admin_client, url, page):
-        version = hidden_version(admin_client.get(url).text)
-        assert admin_client.post(url, {"number": 1, "text": "b", "version": version}).status_code == 302
-        assert (again(page).text, again(page).version) == ("b", 2)
-
-    def test_a_conflict_is_shown(self, admin_client, url, page):
-        version = hidden_version(admin_client.get(url).text)
-        overtake(page, text="theirs")
-        response = admin_client.post(url, {"number": 1, "text": "mine", "version": version})
-        assert "Text: it is “theirs” now, and “mine” in this form." in response.text
-        assert again(page).text == "theirs"
-
-    def test_a_conflict_that_is_found_by_the_save_is_shown_too(self, admin_client, url, page, monkeypatch):
-        def late(*args: Any, **named: Any) -> None:
-            monkeypatch.undo()
-            overtake(page, text="theirs")
-            raise VersionConflict("The save found it.")
-
-        version = hidden_version(admin_client.get(url).text)
-        monkeypatch.setattr(ModelAdmin, "changeform_view", late)
-        response = admin_client.post(url, {"number": 1, "text": "mine", "version": version})
-        assert "Text: it is “theirs” now, and “mine” in this form." in response.text
-
-    def test_a_new_row_is_added(self, admin_client):
-        admin_client.post("/admin/testapp/page/add/", {"number": 1, "text": "new", "version": ""})
-        admin_client.post("/admin/testapp/document/add/", {"title": "new", "copies": 1, "price": 1, "version": ""})
-        assert Document.objects.get().version == Page.objects.get().version == 1
-
-    def test_an_admin_of_all_fields_needs_nothing(self, admin_client, document):
-        url = f"/admin/testapp/document/{document.pk}/change/"
-        data = {"title": "mine", "copies": 1, "price": 1, "version": hidden_version(admin_client.get(url).text)}
-        overtake(document, title="theirs")
-        assert "it is “theirs” now" in admin_client.post(url, data).text
-
-    def test_it_needs_nothing_either_when_another_is_faster_by_a_moment(self, admin_client, document, monkeypatch):
-        get_object = ModelAdmin.get_object
-
-        def overtaken(*args: Any, **named: Any) -> Any:
-            row = get_object(*args, **named)
-            overtake(document, title="theirs")
-            return row
-
-        url = f"/admin/testapp/document/{document.pk}/change/"
-        data = {"title": "mine", "copies": 1, "price": 1, "version": hidden_version(admin_client.get(url).text)}
-        monkeypatch.setattr(ModelAdmin, "get_object", overtaken)
-        assert "it is “theirs” now" in admin_client.post(url, data).text
-        assert again(document).title == "theirs"
-
-    def test_a_row_that_was_changed_meanwhile_is_not_deleted(self, admin_client, page, monkeypatch):
-        def late(row: Page, **named: Any) -> Any:
-            monkeypatch.undo()
-            row.version = 0
-            return row.delete(**named)
-
-        monkeypatch.setattr(Page, "delete", late)
-        response = admin_client.post(f"/admin/testapp/page/{page.pk}/delete/", {"post": "yes"}, follow=True)
-        assert "was changed by another" in response.text
-        assert again(page).text == "a"
