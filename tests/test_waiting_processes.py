@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -323,11 +324,27 @@ def own_redis(tmp_path: Path, settings: Any) -> Iterator[Redis]:
     server.stop()
 
 
+def own_store() -> RedisStore:
+    """The store of that server."""
+    store = locks["default"].lock("a", model=None).store
+    assert isinstance(store, RedisStore)
+    return store
+
+
+def nobody_asks(store: RedisStore) -> bool:
+    """Whether no question to the store is on its way: each has its connection, and all of them are idle."""
+    return store._connections._idle.qsize() == store._connections._count
+
+
 class TestAServerThatComesBack:
     def test_all_who_sleep_through_it_are_woken_and_get_the_lock(self, own_redis, threads):
+        with lock("a"):
+            first = stand_in_line(threads, 1)
+        first[0].result()  # it was woken, so from here on the wake-up connection tells nobody to ask because it is new
         guard = lock("a", ttl=300)
         guard.acquire()
         line = stand_in_line(threads, 20, ttl=300)
+        until(partial(nobody_asks, own_store()))
         own_redis.kill()
         own_redis.start_again()
         assert len({place.result(PATIENCE) for place in line}) == 20
@@ -345,8 +362,7 @@ class TestAServerThatComesBack:
         own_redis.kill()
         with pytest.raises(StoreUnavailable):
             waiter.result()
-        store = locks["default"].lock("a", model=None).store
-        assert isinstance(store, RedisStore)
+        store = own_store()
         until(lambda: store._wakeups._listener is None)  # and nobody tries to connect again
 
 
