@@ -9,6 +9,8 @@ from urllib.parse import quote
 from .process import Server, find_program
 
 DATABASE = "redislock"
+SMALL = "--innodb-use-native-aio=0"
+"""The kernel has few places for asynchronous I/O, for all servers of a machine together."""
 
 
 class MariaDB(Server):
@@ -32,7 +34,7 @@ class MariaDB(Server):
         """Make the system tables, and the statement that makes our database at the start."""
         program = find_program("mariadb-install-db", "mysql_install_db")
         where = [f"--datadir={self.directory / 'data'}", "--auth-root-authentication-method=normal"]
-        self.run(program, "--no-defaults", *where, "--skip-test-db", "--skip-name-resolve")
+        self.run(program, "--no-defaults", *where, "--skip-test-db", "--skip-name-resolve", SMALL)
         first = self.directory / "first.sql"
         first.write_text(f"CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4;\n")
         first.chmod(0o644)  # whatever the umask, the server's account reads it
@@ -43,7 +45,7 @@ class MariaDB(Server):
         program = find_program("mariadbd", "mysqld", also=["/usr/sbin", "/usr/libexec"])
         files = {"datadir": "data", "pid-file": "pid", "socket": "socket", "init-file": "first.sql"}
         where = [f"--{option}={self.directory / name}" for option, name in files.items()]
-        return [program, "--no-defaults", *where, "--skip-networking", "--skip-name-resolve"]
+        return [program, "--no-defaults", *where, "--skip-networking", "--skip-name-resolve", SMALL]
 
     def answers(self) -> bool:
         """Whether the server takes requests by now: it greets whoever connects."""
