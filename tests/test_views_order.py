@@ -18,6 +18,7 @@ from django.utils.decorators import method_decorator
 from django.views import View
 
 from django_redislock import get_lease, lock_instance, signals
+from django_redislock.forcing import force_release
 from tests.flows import elsewhere, is_free, peer
 from tests.testapp.models import Account
 
@@ -38,6 +39,8 @@ def work(request: HttpRequest, account: Account) -> HttpResponse:
         raise ValueError("the view failed")
     if "late" in request.GET:
         get_lease(account).deadline = 0
+    if "forced" in request.GET:
+        force_release(f"testapp.Account:{account.pk}")
     return HttpResponse(status=int(request.GET.get("status", 200)))
 
 
@@ -164,6 +167,12 @@ class TestWithAtomicRequests:
 
     def test_a_lost_lease_rolls_back_what_only_the_setting_began(self, account):
         assert "COMMIT" not in order_at("/requests-own/PK/?late", account)
+        assert balance() == 100
+
+    @pytest.mark.usefixtures("patient_operators")
+    @pytest.mark.parametrize("kind", ["function", "requests-own", "method"])
+    def test_who_was_forced_out_is_rolled_back(self, account, kind):
+        assert "COMMIT" not in order_at(f"/{kind}/PK/?forced", account)
         assert balance() == 100
 
     def test_an_answer_with_an_error_status_is_committed(self, account):

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db.models import Model
 
+from ..confirming import confirm
 from ..functions import get_lease
 from ..handler import DEFAULT_ALIAS
 from ..holder import WorkingOn, is_described
@@ -98,6 +99,8 @@ def call_without_lock(plan: Plan, args: tuple[Any, ...], given: Mapping[str, Any
 
 
 def ensure_held(plan: Plan, rows: Mapping[str, Model]) -> None:
-    """Raise `LeaseLost` when a lease has ended: nobody commits after the deadline."""
-    for row in rows.values():
-        get_lease(row, alias=plan.terms.get("alias", DEFAULT_ALIAS)).ensure_held()
+    """Raise `LeaseLost` when a lease has ended: nobody commits what is not locked any more."""
+    leases = [get_lease(row, alias=plan.terms.get("alias", DEFAULT_ALIAS)) for row in rows.values()]
+    confirm(leases)
+    for lease in leases:
+        lease.ensure_held()
