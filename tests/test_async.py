@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import pickle
 import random
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import uvloop
 from asgiref.sync import async_to_sync, sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connection, transaction
@@ -51,9 +53,23 @@ NAME = "shelf"
 """A lock."""
 
 
-def going_through(coroutine: Coroutine[Any, Any, Any]) -> Any:
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+loop_in_use = "asyncio"
+
+
+@pytest.fixture(autouse=True, params=list(LOOPS))
+def kind_of_loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything here is done on the standard loop, and on that of uvloop."""
+    monkeypatch.setattr(sys.modules[__name__], "loop_in_use", request.param)
+
+
+def going_through(coroutine: Coroutine[Any, Any, Any], *, debug: bool = True) -> Any:
     """Run it on a loop of its own, which says when it was kept waiting or something was forgotten."""
-    return asyncio.run(coroutine, debug=True)
+    with asyncio.Runner(debug=debug, loop_factory=LOOPS[loop_in_use]) as runner:
+        return runner.run(coroutine)
 
 
 @contextmanager
@@ -826,7 +842,7 @@ def test_cancelling_at_random_leaves_nothing(tidy, cancels):
         ours = {"redislock-answers", "redislock-wakeups"}
         return len([task for task in others if task.get_name() not in ours])
 
-    assert asyncio.run(work(), debug=cancels < 1_000) == 0
+    assert going_through(work(), debug=cancels < 1_000) == 0
 
 
 def test_a_question_is_answered_although_every_idle_connection_was_closed(tidy):
