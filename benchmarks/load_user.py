@@ -12,6 +12,7 @@ from typing import Any
 from locust import FastHttpUser, events, task
 
 ACCOUNTS = json.loads(os.environ["LOAD_ACCOUNTS"])
+VIEW = os.environ["LOAD_VIEW"]
 TOKEN = "l" * 32
 HEADERS = {"Cookie": f"csrftoken={TOKEN}", "X-CSRFToken": TOKEN, "Accept": "application/json"}
 STATUSES = Counter[int]()
@@ -28,7 +29,7 @@ class Visitor(FastHttpUser):
         source, target = random.sample(ACCOUNTS, 2)
         data = {"target": str(target), "amount": f"{random.randint(1, 3000) / 100:.2f}"}
         with self.client.post(
-            f"/accounts/{source}/move/",
+            f"/accounts/{source}/{VIEW}/",
             data=data,
             headers=HEADERS,
             name="move",

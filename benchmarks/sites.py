@@ -75,9 +75,9 @@ class Audit:
 class Site:
     """The bank, being served."""
 
-    def __init__(self, server: str, environment: dict[str, str]) -> None:
+    def __init__(self, server: str, environment: dict[str, str], *, accounts: list[int] | None = None) -> None:
         self._environment = environment
-        self.accounts: list[int] = json.loads(self.run(OPEN))
+        self.accounts: list[int] = json.loads(self.run(OPEN)) if accounts is None else accounts
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
             self.port = found.getsockname()[1]
@@ -129,8 +129,11 @@ class Site:
 
 
 @contextmanager
-def site(server: str, *, database: str, redis: str) -> Iterator[Site]:
-    """The bank on a server of `SERVERS`, with an empty database at that URL and its locks on that Redis."""
+def site(server: str, *, database: str, redis: str, beside: Site | None = None) -> Iterator[Site]:
+    """The bank on a server of `SERVERS`, with an empty database at that URL and its locks on that Redis.
+
+    `beside` another one it has the accounts of that, in the same database.
+    """
     environment = os.environ | {
         "DJANGO_SETTINGS_MODULE": "testproject.settings",
         "DATABASE_URL": database,
@@ -140,7 +143,7 @@ def site(server: str, *, database: str, redis: str) -> Iterator[Site]:
     }
     migrate = [sys.executable, "-m", "testproject.manage", "migrate", "--verbosity=0"]
     subprocess.run(migrate, env=environment, check=True)
-    served = Site(server, environment)
+    served = Site(server, environment, accounts=None if beside is None else beside.accounts)
     try:
         served.wait()
         yield served
@@ -161,12 +164,14 @@ def postgres_database(url: str) -> Iterator[str]:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def put_under_load(served: Site, *, visitors: int, seconds: float, kill: bool = False) -> dict[str, Any]:
-    """What locust counts; `kill` takes a worker away in the middle."""
+def put_under_load(
+    served: Site, *, visitors: int, seconds: float, kill: bool = False, view: str = "move"
+) -> dict[str, Any]:
+    """What locust counts; `kill` takes a worker away in the middle. `view` moves the money, `amove` likewise."""
     arguments: Sequence[str] = ("--headless", "--only-summary", f"--users={visitors}", f"--spawn-rate={visitors}")
     command = [sys.executable, "-m", "locust", "-f", "benchmarks/load_user.py", *arguments]
     command += [f"--run-time={seconds:g}s", "--stop-timeout=30", f"--host=http://127.0.0.1:{served.port}"]
-    environment = os.environ | {"LOAD_ACCOUNTS": json.dumps(served.accounts)}
+    environment = os.environ | {"LOAD_ACCOUNTS": json.dumps(served.accounts), "LOAD_VIEW": view}
     root = Path(__file__).parent.parent
     with subprocess.Popen(
         command, env=environment, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -43,3 +44,26 @@ def test_the_sums_are_right(server, database, kill, tmp_path: Path):
     assert audit.right, audit
     assert audit.booked >= figures["statuses"][302] > 10
     assert set(figures["statuses"]) <= EXPECTED | (CUT_OFF if kill else set()), figures
+
+
+def test_tasks_and_threads_move_the_same_money(tmp_path: Path):
+    """The asynchronous view on uvicorn, the other one on gunicorn, on the same accounts at the same time."""
+    redis = os.environ["TEST_REDIS_URL"]
+    if "TEST_POSTGRES_URL" not in os.environ:
+        pytest.skip("There is no PostgreSQL.")
+    with (
+        postgres_database(os.environ["TEST_POSTGRES_URL"]) as url,
+        site("gunicorn", database=url, redis=redis) as threads,
+        site("uvicorn", database=url, redis=redis, beside=threads) as tasks,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        loads = [
+            pool.submit(put_under_load, served, visitors=6, seconds=6, view=view)
+            for served, view in ((threads, "move"), (tasks, "amove"))
+        ]
+        statuses = [load.result()["statuses"] for load in loads]
+        audit = threads.audit()
+    assert audit.right, audit
+    assert all(one.get(302) for one in statuses), statuses
+    assert audit.booked == sum(one[302] for one in statuses)
+    assert set().union(*statuses) <= EXPECTED, statuses

@@ -15,6 +15,7 @@ urlpatterns = [
     path("", views.accounts, name="accounts"),
     path("accounts/<int:pk>/transfer/", views.send, name="transfer"),
     path("accounts/<int:pk>/move/", edges.move, name="move"),
+    path("accounts/<int:pk>/amove/", edges.amove, name="amove"),
     path("accounts/<int:pk>/rename/", edges.Rename.as_view(), name="rename"),
     path("accounts/<int:pk>/edit/", edges.Edit.as_view(), name="edit"),
     path("accounts/<int:pk>/deposit/", edges.deposit, name="deposit"),

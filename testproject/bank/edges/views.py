@@ -9,8 +9,10 @@ from decimal import Decimal
 from http import HTTPStatus
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.mixins import LoginRequiredMixin
+from django.db import transaction
 from django.db.models import Q
 from django.forms import DecimalField, ValidationError
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
@@ -45,6 +47,19 @@ def chosen(request: HttpRequest, **kwargs: Any) -> str | None:
 @lock_instance(Account, row="pk", name="source", wait=2, ttl=5)
 def move(request: HttpRequest, source: Account, target: Account) -> HttpResponse:
     """A function view with two rows: move money from one account to another."""
+    return moved(request, source, target)
+
+
+@require_POST
+@lock_instance(Account, row=chosen, name="target", wait=2, ttl=5)
+@lock_instance(Account, row="pk", name="source", wait=2, ttl=5)
+async def amove(request: HttpRequest, source: Account, target: Account) -> HttpResponse:
+    """The same on an event loop: the locks are those of the task, the transaction is that of a thread inside them."""
+    return await sync_to_async(transaction.atomic(moved))(request, source, target)
+
+
+def moved(request: HttpRequest, source: Account, target: Account) -> HttpResponse:
+    """Book the transfer, and say what became of it."""
     key = request.POST.get("key") or uuid.uuid4().hex
     try:
         order = Order(key=key, source=source.pk, target=target.pk, amount=amount_of(request))
