@@ -205,6 +205,14 @@ def test_many_takes_several_with_two_round_trips(real_redis, tmp_path):
     assert {name: row["round_trips"] for name, row in report["rows"].items()} == trips
 
 
+def test_tasks_compares_the_locks_of_a_loop(real_redis, tmp_path):
+    report = run_benchmark("tasks", "--quick", to=tmp_path / "tasks.json")
+    ours = report["rows"]['async with lock("name")']
+    assert ours["rate"] > 0
+    assert ours["connections"] <= 3
+    assert report["rows"]["raw pair"]["ratio"] == 1
+
+
 def test_a_quorum_needs_one_round_of_questions_each_way(real_redis, tmp_path):
     report = run_benchmark("quorum", "--quick", to=tmp_path / "quorum.json")
     trips = {name: row["round_trips"] for name, row in report["rows"].items()}
