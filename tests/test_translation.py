@@ -143,5 +143,6 @@ def test_the_pages_speak_chinese(admin_client: Client, lock_alias: str):
         headers = {"accept-language": "zh-hans"}
         page = admin_client.get("/admin/django_redislock/heldlock/", headers=headers).text
         confirmation = admin_client.get("/admin/django_redislock/heldlock/release/?lock=default:夜间导入").text
-    assert all(text in page for text in ("持有中的锁", "有 1 个锁被持有。", "29 秒", "强制释放所选的锁", "夜间导入"))
+    assert all(text in page for text in ("持有中的锁", "有 1 个锁被持有。", "强制释放所选的锁", "夜间导入"))
+    assert re.search(r"\d 秒", page)
     assert "将从其持有者手中收回" in confirmation
