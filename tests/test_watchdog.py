@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -74,6 +75,19 @@ class TestOneThread:
     def test_a_lock_that_lasts_longer_does_not_keep_it_from_a_shorter_one(self, lock_alias):
         with lock("long"), lock("short", ttl=TTL) as lease:
             until(lambda: renewed(lease))
+
+    def test_it_looks_again_after_its_clock_was_set_by_hand(self, lock_alias, monkeypatch):
+        with lock("a", ttl=3) as first:
+            until(lambda: watchdog.watchdog.looks_at < math.inf)
+            due = watchdog.watchdog.looks_at
+            with monkeypatch.context() as patch:
+                patch.setattr(clock, "now", lambda: 0.0)
+                watchdog.watchdog.ring(due)
+                time.sleep(1.5)
+            assert clock.now() > due
+            with lock("b", ttl=TTL) as second:
+                until(lambda: renewed(second))
+            assert first.state is LeaseState.HELD
 
     def test_many_flows_and_locks_share_it(self, lock_alias):
         held: Queue[list[Lease]] = Queue()
