@@ -12,13 +12,15 @@ from django.utils.decorators import method_decorator
 from django.views import View
 
 from django_redislock import get_lease, lock, lock_instance
+from django_redislock.rows import Selected
 from tests.flows import elsewhere, is_free
-from tests.testapp.models import Account, Country, Ticket
+from tests.testapp.models import Account, Country, Place, Ticket
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 POST = RequestFactory().post("/")
 GET = RequestFactory().get("/")
+KEY = "testapp.Place:%s"
 
 
 @pytest.fixture
@@ -56,6 +58,27 @@ class TestTheRow:
     def test_the_most_telling_parameter_counts(self, account):
         view = lock_instance(Account)(lambda request, pk, account: tell(account))
         assert post(view, pk=12345, account_id=account.pk).content == b"rent held"
+
+    def test_a_slug_finds_it(self, lock_alias):
+        place = Place.objects.create(name="Bergen", slug="bergen")
+        view = lock_instance(Place)(lambda request, place: HttpResponse(f"{place.name} {is_free(KEY % place.pk)}"))
+        assert post(view, slug="bergen").content == b"Bergen False"
+        assert post(view, slug="oslo").status_code == 404
+        assert is_free(KEY % place.pk)
+
+    def test_one_that_the_url_no_longer_names_once_it_is_locked_is_not_found(self, lock_alias, monkeypatch):
+        place = Place.objects.create(slug="bergen")
+        find = Selected.find
+
+        def find_and_lose(self: Any) -> Any:
+            pk = find(self)
+            Place.objects.update(slug="oslo")
+            return pk
+
+        monkeypatch.setattr(Selected, "find", find_and_lose)
+        view = lock_instance(Place)(lambda request, place: HttpResponse())
+        assert post(view, slug="bergen").status_code == 404
+        assert is_free(KEY % place.pk)
 
     def test_any_parameter_may_be_told(self, account):
         view = lock_instance(Account, row="number")(lambda request, account: tell(account))

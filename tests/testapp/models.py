@@ -45,6 +45,7 @@ class Place(models.Model):
     """Parent of a row in two tables."""
 
     name = models.CharField(max_length=40, default="")
+    slug = models.SlugField(default="")
 
     objects = LockManager()
 
