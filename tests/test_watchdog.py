@@ -24,8 +24,9 @@ from urllib.request import urlopen
 import pytest
 from django.core.cache import caches
 from django.db import connection
+from django.db.utils import ConnectionHandler
 
-from django_redislock import LeaseLost, clock, lock, lock_many, signals, watchdog
+from django_redislock import LeaseLost, clock, get_lease, lock, lock_many, signals, watchdog
 from django_redislock.exceptions import LossReason
 from django_redislock.forcing import force_release
 from django_redislock.holds import held_here
@@ -34,7 +35,7 @@ from django_redislock.watchdog import Rounds, Watchdog
 from tests.flows import attempt, elsewhere, is_free, peer, until
 from tests.servers import Missing, Redis
 from tests.settings import cache
-from tests.testapp.models import Account
+from tests.testapp.models import Account, Purse
 
 TTL = 0.6
 """Seconds: short enough for a test, long enough for a machine that has other things to do."""
@@ -101,6 +102,25 @@ class TestOneThread:
             with lock("a", ttl=TTL) as lease:
                 until(partial(renewed, lease))
             until(lambda: own._thread is None)
+
+    @pytest.mark.django_db(transaction=True)
+    def test_it_never_touches_the_database(self, lock_alias, monkeypatch):
+        """Not even for a row, nor when it lets go: who is told is told in another thread."""
+        asked: set[str] = set()
+        given = ConnectionHandler.__getitem__
+
+        def note(connections: Any, alias: str) -> Any:
+            asked.add(threading.current_thread().name)
+            return given(connections, alias)
+
+        purse = Purse.objects.create()
+        monkeypatch.setattr(ConnectionHandler, "__getitem__", note)
+        with Purse.objects.locked(purse.pk, ttl=TTL, max_hold=2 * TTL, alias=lock_alias) as row:
+            lease = get_lease(row)
+            until(lambda: lease.state is LeaseState.LOST)
+        assert lease.reason is LossReason.MAX_HOLD
+        assert threading.current_thread().name in asked
+        assert "redislock-watchdog" not in asked
 
     def test_it_goes_on_after_an_error(self, lock_alias, monkeypatch, caplog):
         monkeypatch.setattr(watchdog, "AFTER_ERROR", 0.01)
