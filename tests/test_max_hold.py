@@ -10,6 +10,7 @@ from queue import Queue
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.db.transaction import atomic
 
 from django_redislock import LeaseLost, VersionConflict, get_lease, lock, locked, locked_many, signals
@@ -181,7 +182,7 @@ class TestOnALoop:
                 row.copies += 1
                 await row.asave()
 
-        asyncio.run(work())
+        async_to_sync(work)()
         document.refresh_from_db()
         assert document.copies == 1
         assert losses.get(timeout=10) == (f"testapp.Document:{document.pk}", LossReason.MAX_HOLD)
@@ -194,7 +195,7 @@ class TestOnALoop:
                 await row.asave()
 
         with pytest.raises(VersionConflict):
-            asyncio.run(work())
+            async_to_sync(work)()
         document.refresh_from_db()
         assert document.copies == 1
 
@@ -207,7 +208,7 @@ class TestOnALoop:
                     await row.asave()
 
         with pytest.raises(LeaseLost, match="longer than max_hold"):
-            asyncio.run(work())
+            async_to_sync(work)()
         account.refresh_from_db()
         assert account.balance == 100
 
