@@ -26,7 +26,7 @@ from django.core.cache import caches
 from django.db import connection
 from django.db.utils import ConnectionHandler
 
-from django_redislock import LeaseLost, clock, get_lease, lock, lock_many, signals, watchdog
+from django_redislock import LeaseLost, clock, lock, lock_many, signals, watchdog
 from django_redislock.exceptions import LossReason
 from django_redislock.forcing import force_release
 from django_redislock.holds import held_here
@@ -105,7 +105,7 @@ class TestOneThread:
 
     @pytest.mark.django_db(transaction=True)
     def test_it_never_touches_the_database(self, lock_alias, monkeypatch):
-        """Not even for a row, nor when it lets go: who is told is told in another thread."""
+        """Not even for a row that it lets go: what a receiver asks then, it asks in another thread."""
         asked: set[str] = set()
         given = ConnectionHandler.__getitem__
 
@@ -113,14 +113,19 @@ class TestOneThread:
             asked.add(threading.current_thread().name)
             return given(connections, alias)
 
+        def ask(**named: Any) -> None:
+            Purse.objects.exists()
+
         purse = Purse.objects.create()
         monkeypatch.setattr(ConnectionHandler, "__getitem__", note)
-        with Purse.objects.locked(purse.pk, ttl=TTL, max_hold=2 * TTL, alias=lock_alias) as row:
-            lease = get_lease(row)
-            until(lambda: lease.state is LeaseState.LOST)
-        assert lease.reason is LossReason.MAX_HOLD
-        assert threading.current_thread().name in asked
-        assert "redislock-watchdog" not in asked
+        signals.lock_lost.connect(ask)
+        try:
+            with Purse.objects.locked(purse.pk, ttl=TTL, max_hold=2 * TTL, alias=lock_alias):
+                until(lambda: "redislock-losses" in asked)
+        finally:
+            signals.lock_lost.disconnect(ask)
+        until(lambda: not threads_named("redislock-losses"))
+        assert asked == {threading.current_thread().name, "redislock-losses"}
 
     def test_it_goes_on_after_an_error(self, lock_alias, monkeypatch, caplog):
         monkeypatch.setattr(watchdog, "AFTER_ERROR", 0.01)
