@@ -213,4 +213,7 @@ class TestDelete:
         admin_client.post(f"/admin/testapp/account/{account.pk}/delete/?_version={opened}", YES)
         assert not Account.objects.exists()
         other = Account.objects.create()
+        admin_client.post(f"/admin/testapp/account/{other.pk}/delete/", YES)
+        assert not Account.objects.exists()
+        other = Account.objects.create()
         assert admin_client.get(f"/admin/testapp/account/{other.pk}/delete/").status_code == 200
