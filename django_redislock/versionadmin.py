@@ -39,13 +39,11 @@ class VersionedAdmin(Base):
         """As Django's, with the hidden version."""
         fieldsets, version = super().get_fieldsets(request, obj), self._version
         shown = {*flatten_fieldsets(fieldsets), *self.get_readonly_fields(request, obj)}
-        if version is None or version.name in shown or not self._can_save(request, obj):
+        if version is None or obj is None or version.name in shown:
+            return fieldsets
+        if not self.has_change_permission(request, obj):  # who cannot save would see it as one more value to read
             return fieldsets
         return [*fieldsets, (None, {"fields": (version.name,)})]
-
-    def _can_save(self, request: HttpRequest, obj: Any) -> bool:
-        """Who cannot would see the version as one more value to read."""
-        return obj is None or self.has_change_permission(request, obj)
 
     def changeform_view(self, request: HttpRequest, *args: Any, **named: Any) -> Any:
         """As Django's; a conflict between the check of the form and the save is found by checking once more."""

@@ -49,8 +49,6 @@ class VersionQuerySet(QuerySet[M]):
             changes.setdefault(version.name, F(version.name) + 1)
         return super().update(**changes)
 
-    update.alters_data = True  # type: ignore[attr-defined]  # templates do not call it
-
     def bulk_update(self, objs: Iterable[M], fields: Iterable[str], batch_size: int | None = None) -> int:
         """As Django's, and checks and moves the version of each.
 
@@ -74,8 +72,6 @@ class VersionQuerySet(QuerySet[M]):
         for obj in objs:
             set_version(obj, version, obj.__dict__[version.attname] + 1, self.db)
         return len(objs)
-
-    bulk_update.alters_data = True  # type: ignore[attr-defined]
 
     def _update_as_read(
         self, version: VersionField, objs: Sequence[M], fields: Collection[str], batch_size: int | None
@@ -125,8 +121,6 @@ class VersionQuerySet(QuerySet[M]):
         else:
             at_rollback(connection, partial(_undo_all, [weakref.ref(obj) for obj in created], version.attname))
         return created
-
-    bulk_create.alters_data = True  # type: ignore[attr-defined]
 
 
 def move_in_upsert(  # noqa: PLR0917 - as Django calls it

@@ -34,9 +34,8 @@ class VersionAttribute(DeferredAttribute):
 
     def __get__(self, instance: Any, cls: Any = None) -> Any:
         """As Django's, but what is read late is not kept: a save has to see that it was not there."""
-        read_late = instance is not None and self.field.attname not in instance.__dict__
         value = super().__get__(instance, cls)
-        if read_late:
+        if instance is not None:
             del instance.__dict__[self.field.attname]
         return value
 

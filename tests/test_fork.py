@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from django_redislock import LockNotHeld, lock
+from django_redislock import LockNotHeld, lease, lock
 from django_redislock.handler import locks
 from django_redislock.stores.redis import RedisStore
 from tests.flows import attempt, is_free
@@ -55,6 +58,34 @@ def test_a_child_acquires_for_itself():
     with lock("a"):
         pass
     assert in_child(attempt) == "entered"
+
+
+def test_a_child_acquires_although_a_thread_of_its_parent_was_noting_what_became_of_a_lease():
+    noting, forked = threading.Event(), threading.Event()
+
+    def note() -> None:
+        with lease._notes:
+            noting.set()
+            forked.wait(30)
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(note)
+        noting.wait(30)
+        try:
+            assert in_child(alarmed(attempt)) == "entered"
+        finally:
+            forked.set()
+
+
+def alarmed(work: Callable[[], str]) -> Callable[[], str]:
+    """The same, but a child that stands still is ended."""
+
+    def work_in_time() -> str:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(10)
+        return work()
+
+    return work_in_time
 
 
 def test_a_child_does_not_talk_over_its_parents_connection():

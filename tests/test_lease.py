@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -157,6 +158,24 @@ def test_a_loss_is_told_once(time):
     assert told == [lease]
 
 
+@pytest.mark.usefixtures("time")
+def test_a_loss_that_the_store_knows_of_is_told_once():
+    told: list[Lease] = []
+    lease = a_lease()
+    listener = Listener(told)
+    lease.handle = ref(listener)
+    for reason in (LossReason.STORE_RESTARTED, LossReason.FORCED):
+        lease.end(reason)
+    assert (told, lease.reason) == ([lease], LossReason.STORE_RESTARTED)
+
+
+@pytest.mark.usefixtures("time")
+def test_what_was_renewed_just_before_it_is_taken_for_lost_is_held():
+    lease = a_lease()
+    assert not lease.expire()
+    assert lease.state is LeaseState.HELD
+
+
 def test_many_threads_that_see_the_loss_tell_it_once(time):
     told: list[Lease] = []
     lease = a_lease()
@@ -203,6 +222,13 @@ def test_what_is_gone_after_the_deadline_has_expired(time, reason):
     assert lease.reason is LossReason.EXPIRED
 
 
+def test_by_force_is_by_force_however_late_it_is_found(time):
+    lease = a_lease()
+    time.now = lease.deadline
+    lease.end(LossReason.FORCED)
+    assert lease.reason is LossReason.FORCED
+
+
 # Renewals
 
 
@@ -216,6 +242,16 @@ def test_doubt_leaves_it_good_until_its_deadline(time):
     assert lease.state is LeaseState.LOST
     with pytest.raises(LeaseLost, match=r"not renewed in time, and another may hold it now. Redis could not be asked"):
         lease.ensure_held()
+
+
+@pytest.mark.usefixtures("time")
+def test_a_doubt_is_not_blamed_for_what_was_done_by_force():
+    lease = a_lease()
+    lease.doubt("Redis could not be asked.")
+    lease.end(LossReason.FORCED)
+    with pytest.raises(LeaseLost, match="by force") as caught:
+        lease.ensure_held()
+    assert "could not be asked" not in str(caught.value)
 
 
 def test_a_renewal_ends_the_doubt(time):
@@ -276,7 +312,8 @@ def test_extending_asks_whoever_acquired_it(arguments, asked_for):
     extender = Extender()
     lease = a_lease(extender=extender)
     lease.extend(*arguments)
-    assert extender.asked == [(lease, asked_for)]
+    asyncio.run(lease.aextend(*arguments))
+    assert extender.asked == [(lease, asked_for)] * 2
 
 
 @pytest.mark.parametrize(

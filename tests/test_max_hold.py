@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from queue import Queue
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.db.transaction import atomic
 
 from django_redislock import LeaseLost, VersionConflict, get_lease, lock, locked, locked_many, signals
@@ -54,7 +56,11 @@ def rows(instance: Any) -> Any:
 
 def be_late(row: Any) -> None:
     """Hold the lock until it is let go."""
-    key = get_lease(row).key.name
+    wait_for(get_lease(row).key.name)
+
+
+def wait_for(key: str) -> None:
+    """Until nobody holds it."""
     until(lambda: is_free(key))
 
 
@@ -164,6 +170,52 @@ class TestWithoutVersion:
         settings.REDISLOCK = {"default": {"CACHE": "real", "TTL": 0.06, "MAX_HOLD": 0.1}}
         with pytest.raises(LeaseLost, match="longer than max_hold"), lock("a"):
             until(lambda: is_free("a"))
+
+
+class TestOnALoop:
+    """The same with `async with`, where no transaction is open in the block."""
+
+    def test_with_a_version_it_goes_on(self, document, losses):
+        async def work() -> None:
+            async with locked(rows(document), document.pk, max_hold=SHORT) as row:
+                await in_a_thread(wait_for, get_lease(row).key.name)
+                row.copies += 1
+                await row.asave()
+
+        async_to_sync(work)()
+        document.refresh_from_db()
+        assert document.copies == 1
+        assert losses.get(timeout=10) == (f"testapp.Document:{document.pk}", LossReason.MAX_HOLD)
+
+    def test_who_came_meanwhile_wins_and_the_late_one_is_told(self, document):
+        async def work() -> None:
+            async with locked(rows(document), document.pk, max_hold=SHORT) as row:
+                await in_a_thread(increment, document)
+                row.copies += 10
+                await row.asave()
+
+        with pytest.raises(VersionConflict):
+            async_to_sync(work)()
+        document.refresh_from_db()
+        assert document.copies == 1
+
+    def test_without_a_version_nothing_is_saved_and_the_block_ends_in_the_loss(self, account):
+        async def work() -> None:
+            async with locked(rows(account), account.pk, max_hold=SHORT) as row:
+                await in_a_thread(wait_for, get_lease(row).key.name)
+                row.balance = 0
+                with pytest.raises(LeaseLost, match="longer than max_hold"):
+                    await row.asave()
+
+        with pytest.raises(LeaseLost, match="longer than max_hold"):
+            async_to_sync(work)()
+        account.refresh_from_db()
+        assert account.balance == 100
+
+
+async def in_a_thread(function: Callable[..., Any], *args: Any) -> None:
+    """Run it as another flow, whose locks are not this one's."""
+    await asyncio.get_running_loop().run_in_executor(None, elsewhere, function, *args)
 
 
 COUNT_UP = """

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -269,6 +271,55 @@ class TestReentry:
             row.coins += 1
             row.save()
         assert coins_of(purse) == 6
+
+
+class TestOnALoop:
+    """The same with `async with`."""
+
+    def test_the_block_runs_and_saves(self, away, purse, told):
+        async def work() -> None:
+            async with Purse.objects.locked(purse.pk, alias="bold") as row:
+                row.coins += 1
+                await row.asave()
+
+        asyncio.run(work())
+        assert (coins_of(purse), len(told)) == (6, 1)
+
+    def test_a_save_that_was_overtaken_is_refused(self, away, purse):
+        async def work() -> None:
+            async with Purse.objects.locked(purse.pk, alias="bold") as row:
+                await sync_to_async(change_meanwhile)(purse)
+                await row.asave()
+
+        with pytest.raises(VersionConflict):
+            asyncio.run(work())
+        assert coins_of(purse) == 100
+
+    def test_several_rows_go_on_too(self, away, purse):
+        async def work() -> None:
+            async with Purse.objects.locked_many([purse.pk], alias="bold") as (row,):
+                row.coins += 1
+                await row.asave()
+
+        asyncio.run(work())
+        assert coins_of(purse) == 6
+
+    @pytest.mark.parametrize(
+        "guard",
+        [
+            lambda: Account.objects.locked(Account.objects.create().pk, alias="bold"),
+            lambda: Purse.objects.locked(Purse.objects.create().pk),
+            lambda: lock("a"),
+        ],
+        ids=["without version", "by default", "a name"],
+    )
+    def test_all_others_are_told(self, away, guard):
+        async def work(guard: Any) -> None:
+            async with guard:
+                pytest.fail("The body ran without lock.")
+
+        with pytest.raises(StoreUnavailable):
+            asyncio.run(work(guard()))
 
 
 class TestSeveral:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -483,11 +484,43 @@ def test_who_begins_to_commit_just_then_gives_it_back_itself(house, time, monkey
     assert house.shelf.released == []
 
 
-@pytest.mark.parametrize("failure", [StoreUnavailable("Nobody answers."), ZeroDivisionError("oops")])
-def test_what_cannot_be_handed_over_is_lost_all_the_same(house, time, failure):
+def test_what_is_given_back_before_its_turn_comes_is_not_let_go(house, time):
+    lease = house.hold("a", max_hold=15)
+    house.hold("b", ttl=9, since=START + 10, max_hold=15)
+    house.shelf.meanwhile = lambda: lease.end(None)
+    time.now = START + 15
+    house.look()
+    assert (house.shelf.asked, house.shelf.released) == (["b:9"], [])
+
+
+@pytest.mark.parametrize(
+    ("failure", "level", "text"),
+    [
+        (
+            StoreUnavailable("Nobody answers."),
+            "DEBUG",
+            "a could not be handed over and ends with its ttl: Nobody answers.",
+        ),
+        (ZeroDivisionError("oops"), "ERROR", "The watchdog goes on after an error"),
+    ],
+)
+def test_what_cannot_be_handed_over_is_lost_all_the_same(house, time, caplog, failure, level, text):
+    caplog.set_level(logging.DEBUG, "django_redislock")
     house.hold(max_hold=15)
     house.shelf.away, house.shelf.failure, time.now = True, failure, START + 15
     assert house.lose() == [("a", LossReason.MAX_HOLD)]
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [(level, text)]
+
+
+def test_a_store_that_failed_is_forgotten_with_the_last_lease_in_it(house, time):
+    house.hold()
+    house.shelf.away, time.now = True, THIRD
+    house.look()
+    shelf, house.shelf = ref(house.shelf), Shelf()
+    house.holds.clear()
+    house.look()
+    gc.collect()
+    assert shelf() is None
 
 
 def test_leaving_an_inner_block_ends_that_it_commits(house):

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.contrib.admin import ModelAdmin
+from django.contrib.admin import ModelAdmin, site
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.core.exceptions import ValidationError
 from django.test import Client
 
 from django_redislock import VersionConflict
+from django_redislock.versionadmin import VersionedAdmin
 from django_redislock.versionforms import opened_with
 from tests.test_versions import again, overtake
 from tests.testapp.models import Account, Document, Page, Purse
@@ -94,6 +95,15 @@ class TestChange:
         html = admin_client.post(f"/admin/testapp/purse/{purse.pk}/change/", {"coins": 7}).text
         assert "Coins: it is “5” now, and “7” in this form." in html
         assert again(purse).coins == 5
+
+    def test_it_comes_once_and_not_where_there_is_none(self, admin_client, url, rf):
+        account = Account.objects.create()
+        assert admin_client.get(f"/admin/testapp/account/{account.pk}/change/").status_code == 200
+        request = rf.get("/")
+        request.user = User(is_superuser=True, is_active=True)
+        of_all_fields = type("All", (VersionedAdmin,), {})(Page, site)
+        (_, options), *more = of_all_fields.get_fieldsets(request, Page())
+        assert (options["fields"].count("version"), more) == (1, [])
 
     def test_who_may_only_look_does_not_see_it(self, client, url):
         user = User.objects.create_user("viewer", is_staff=True)
@@ -187,9 +197,23 @@ class TestDelete:
         with pytest.raises(ValidationError, match="still read"):
             confirmed()
 
+    @pytest.mark.django_db(transaction=True)
+    def test_who_deletes_without_that_page_is_compared_with_what_was_read(self, page, rf):
+        page_admin = site.get_model_admin(Page)
+        stale = again(page)
+        overtake(page)
+        with pytest.raises(VersionConflict):
+            page_admin.delete_model(rf.post("/"), stale)
+        page_admin.delete_model(rf.post("/"), again(page))
+        assert not Page.objects.exists()
+
     def test_a_model_without_a_version_is_deleted_as_ever(self, admin_client):
         account = Account.objects.create()
-        admin_client.post(f"/admin/testapp/account/{account.pk}/delete/", YES)
+        opened = opened_with(account, 1).signed()
+        admin_client.post(f"/admin/testapp/account/{account.pk}/delete/?_version={opened}", YES)
+        assert not Account.objects.exists()
+        other = Account.objects.create()
+        admin_client.post(f"/admin/testapp/account/{other.pk}/delete/", YES)
         assert not Account.objects.exists()
         other = Account.objects.create()
         assert admin_client.get(f"/admin/testapp/account/{other.pk}/delete/").status_code == 200

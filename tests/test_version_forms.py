@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 from django import forms
-from django.core.exceptions import NON_FIELD_ERRORS
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import OperationalError, transaction
 
 from django_redislock import VersionConflict
-from django_redislock.versionforms import opened_with
+from django_redislock.versionforms import VersionFormField, opened_with, read_signed
 from tests.flows import elsewhere
-from tests.test_versions import again, overtake
-from tests.testapp.models import Document
+from tests.test_versions import again, overtake, queries_of
+from tests.testapp.models import Document, Shelf
 
 pytestmark = pytest.mark.django_db
 
@@ -56,8 +56,10 @@ class TestForm:
         assert form["title"].value() == "mine"
 
     def test_what_the_form_does_not_show_is_not_told(self, document):
-        overtake(document, price=4)
-        assert "price" not in str(sent(document).errors).lower()
+        form = sent(document)
+        overtake(document, title="theirs", price=4)
+        assert len(form.errors[NON_FIELD_ERRORS]) == 2
+        assert "price" not in str(form.errors).lower()
 
     def test_sent_again_it_is_written_over_what_was_shown(self, document):
         overtake(document, title="theirs")
@@ -98,6 +100,17 @@ class TestForm:
         form = DocumentForm({"title": "mine", "version": opened}, instance=row)
         assert "It was deleted" in form.errors[NON_FIELD_ERRORS][0]
 
+    def test_a_primary_key_with_a_colon_is_carried(self):
+        opened = opened_with(Shelf(code="a:b"), 3)
+        assert read_signed(opened.signed()) == opened
+
+    def test_before_there_is_a_row_it_is_empty(self):
+        assert DocumentForm()["version"].value() == ""
+
+    def test_in_a_form_of_no_model_it_is_empty(self):
+        form = type("Plain", (forms.Form,), {"version": VersionFormField()})
+        assert form(initial={"version": 1})["version"].value() == ""
+
     def test_a_new_row_needs_none(self):
         form = DocumentForm({"title": "new", "version": ""})
         assert form["version"].value() == ""
@@ -106,10 +119,17 @@ class TestForm:
     @pytest.mark.django_db(transaction=True)
     def test_without_a_transaction_the_database_decides_between_the_check_and_the_save(self, document):
         form = sent(document)
-        assert form.is_valid()
+        assert queries_of("default", form.is_valid) == []
         overtake(document)
         with pytest.raises(VersionConflict):
             form.save()
+
+    @pytest.mark.django_db(transaction=True)
+    def test_without_a_transaction_who_was_faster_before_is_told(self, document):
+        opened = sent(document)
+        overtake(document)
+        stale = DocumentForm(opened.data, instance=again(document))
+        assert stale.has_error(NON_FIELD_ERRORS, "version_conflict")
 
     @pytest.mark.parametrize("db_alias", ["postgres", "mariadb"], indirect=True)
     @pytest.mark.django_db(transaction=True)
@@ -138,3 +158,13 @@ class TestForm:
     def test_full_clean_outside_a_form_asks_nothing(self, document):
         overtake(document)
         document.full_clean()
+
+    def test_full_clean_does_what_djangos_does(self, document):
+        document.title = "x" * 99
+        with pytest.raises(ValidationError, match="at most 40 characters"):
+            document.full_clean()
+
+    def test_a_copy_is_compared_with_nothing(self, document):
+        overtake(document, title="theirs")
+        document.pk, document._state.adding = None, True
+        document.full_clean(exclude=["version"])

@@ -51,6 +51,10 @@ class TestUpdate:
         with pytest.raises(VersionConflict):
             pages[0].save()
 
+    def test_who_changes_nothing_moves_nothing(self, pages, using):
+        Page.objects.using(using).update()
+        assert versions(using) == [1, 1, 1]
+
     def test_a_version_that_is_given_is_taken(self, pages, using):
         Page.objects.using(using).update(version=7)
         assert versions(using) == [7, 7, 7]
@@ -114,6 +118,11 @@ class TestBulkUpdate:
             raise Oops
         assert [page.version for page in pages] == [1, 1, 1]
 
+    def test_a_model_without_a_version_is_updated_as_ever(self, using):
+        account = Account.objects.using(using).create()
+        account.name = "b"
+        assert Account.objects.using(using).bulk_update([account], ["name"]) == 1
+
     def test_nothing_is_nothing(self, using):
         assert Page.objects.using(using).bulk_update([], ["text"]) == 0
 
@@ -132,6 +141,10 @@ class TestBulkCreate:
             (page,) = Page.objects.using(using).bulk_create([Page(number=1)])
             raise Oops
         assert page.version is None
+
+    def test_a_model_without_a_version_is_inserted_as_ever(self, using):
+        (account,) = Account.objects.using(using).bulk_create([Account(name="b")])
+        assert account.name == "b"
 
     def test_an_upsert_moves_what_is_there_and_starts_what_is_new(self, pages, using):
         overtake(pages[1])
@@ -166,5 +179,37 @@ class TestReading:
         page.save()
         assert again(page).version == 2
 
+    def test_what_is_deferred_beside_it_is(self, pages, using):
+        page = Page.objects.using(using).defer("words", "version").get(number=0)
+        assert page.get_deferred_fields() == {"words"}
+
+    @pytest.mark.parametrize("read", [lambda rows: rows.only("name"), lambda rows: rows.defer("balance")])
+    def test_a_model_without_a_version_is_read_as_ever(self, using, read):
+        Account.objects.using(using).create()
+        assert read(Account.objects.using(using)).get().get_deferred_fields() == {"balance"}
+
     def test_no_field_at_all_means_all_of_them(self, pages, using):
         assert not Page.objects.using(using).only().first().get_deferred_fields()
+
+
+@pytest.mark.parametrize("name", ["update", "bulk_update", "bulk_create"])
+def test_templates_do_not_call_what_writes(name):
+    assert getattr(Page.objects.all(), name).alters_data is True
+
+
+class Replicated:
+    """Reads go to another database than writes."""
+
+    def db_for_read(self, model: Any, **hints: Any) -> str:
+        return "postgres"
+
+    def db_for_write(self, model: Any, **hints: Any) -> str:
+        return "default"
+
+
+@pytest.mark.django_db(transaction=True, databases=["default"])  # the other is refused
+def test_what_is_written_goes_where_writes_go(settings):
+    settings.DATABASE_ROUTERS = [Replicated()]
+    pages = Page.objects.bulk_create([Page(number=1)])
+    assert Page.objects.bulk_update(pages, ["text"]) == 1
+    assert pages[0].version == 2

@@ -65,8 +65,10 @@ class TestSave:
         document.save()
         assert (document.version, again(document).version) == (3, 3)
 
-    def test_what_is_not_in_the_database_has_none(self):
-        assert Document().version is None
+    def test_what_is_not_in_the_database_has_none_and_needs_none(self):
+        document = Document(title="a")
+        document.full_clean()
+        assert document.version is None
 
     def test_a_stale_save_is_refused_and_writes_nothing(self, document):
         overtake(document, title="theirs")
@@ -227,6 +229,10 @@ class TestDelete:
         with pytest.raises(VersionConflict):
             document.delete()
         assert again(document).title == "theirs"
+
+    def test_what_was_never_saved_is_djangos_matter(self):
+        with pytest.raises(ValueError, match="can't be deleted because its"):
+            Document().delete()
 
     def test_what_is_gone_already_stays_gone(self, document):
         again(document).delete()
@@ -435,6 +441,21 @@ class TestTheField:
     def test_it_is_found_wherever_it_is_declared(self):
         fields = [version_field_of(model) for model in (Account, Document, Page, Shelf, Cabinet)]
         assert [field and field.model for field in fields] == [None, Document, Page, Shelf, Shelf]
+
+    def test_it_is_found_on_a_model_that_gets_it_later(self):
+        with isolate_apps("tests.testapp"):
+
+            class Late(models.Model):  # noqa: DJ008 - nobody shows it
+                class Meta:
+                    app_label = "testapp"
+
+            assert version_field_of(Late) is None
+            field = VersionField()
+            field.contribute_to_class(Late, "version")
+            assert version_field_of(Late) is field
+
+    def test_of_the_class_it_is_djangos_descriptor(self):
+        assert Document.version.field is version_field_of(Document)
 
     @pytest.mark.parametrize("option", ["default", "db_default", "null", "unique", "primary_key"])
     def test_what_it_decides_itself_is_refused(self, option):

@@ -25,6 +25,7 @@ from urllib.request import urlopen
 import pytest
 from django.core.cache import caches
 from django.db import connection
+from django.db.utils import ConnectionHandler
 
 from django_redislock import LeaseLost, clock, lock, lock_many, signals, watchdog
 from django_redislock.exceptions import LossReason
@@ -35,7 +36,7 @@ from django_redislock.watchdog import Rounds, Watchdog
 from tests.flows import attempt, elsewhere, is_free, peer, until
 from tests.servers import Missing, Redis
 from tests.settings import cache
-from tests.testapp.models import Account
+from tests.testapp.models import Account, Purse
 
 TTL = 0.6
 """Seconds: short enough for a test, long enough for a machine that has other things to do."""
@@ -102,7 +103,8 @@ class TestOneThread:
             ends = [pool.submit(hold, number) for number in range(10)]
             leases = [lease for _ in ends for lease in held.get(timeout=10)]
             until(lambda: all(map(renewed, leases)))
-            assert len(threads_named()) == 1
+            (thread,) = threads_named()
+            assert thread.daemon  # it keeps no process from ending
             may_end.set()
             assert [end.result() for end in ends] == [None] * 10
 
@@ -115,6 +117,30 @@ class TestOneThread:
             with lock("a", ttl=TTL) as lease:
                 until(partial(renewed, lease))
             until(lambda: own._thread is None)
+
+    @pytest.mark.django_db(transaction=True)
+    def test_it_never_touches_the_database(self, lock_alias, monkeypatch):
+        """Not even for a row that it lets go: what a receiver asks then, it asks in another thread."""
+        asked: set[str] = set()
+        given = ConnectionHandler.__getitem__
+
+        def note(connections: Any, alias: str) -> Any:
+            asked.add(threading.current_thread().name)
+            return given(connections, alias)
+
+        def ask(**named: Any) -> None:
+            Purse.objects.exists()
+
+        purse = Purse.objects.create()
+        monkeypatch.setattr(ConnectionHandler, "__getitem__", note)
+        signals.lock_lost.connect(ask)
+        try:
+            with Purse.objects.locked(purse.pk, ttl=TTL, max_hold=2 * TTL, alias=lock_alias):
+                until(lambda: "redislock-losses" in asked)
+        finally:
+            signals.lock_lost.disconnect(ask)
+        until(lambda: not threads_named("redislock-losses"))
+        assert asked == {threading.current_thread().name, "redislock-losses"}
 
     def test_it_goes_on_after_an_error(self, lock_alias, monkeypatch, caplog):
         monkeypatch.setattr(watchdog, "AFTER_ERROR", 0.01)
