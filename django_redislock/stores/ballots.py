@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import scripts
-from .nodes import Ballot, Candidacy, SitsOut, Vote
+from .nodes import Ballot, Candidacy, Cycle, SitsOut, Vote
 from .verbs import Call, names_of, read_edges, read_held, root_of, text, to_ms
 
 if TYPE_CHECKING:
@@ -49,13 +49,15 @@ class Ballots:
 
 
 def read_vote(reply: list[Any]) -> Ballot:
-    """`{1, fence, now in us}`, `{3, ms left, end in ms}`, or as `read_acquire()` takes it."""
+    """`{1, fence, now in us}`, `{3, ms left, end in ms}`, `{0, who}`, `{2, {who}, cycle}`."""
     kind = reply[0]
     if kind == 1:
         return Vote(fence=reply[1], asked=reply[2])
     if kind == 3:
         return SitsOut(left=reply[1] / 1e3, ends=reply[2])
-    return read_held(reply[1:]) if kind == 0 else read_edges(reply)
+    if kind == 2:
+        return Cycle(held=read_held(reply[1]), edges=read_edges(reply[2]))
+    return read_held(reply[1:])
 
 
 def read_info(reply: Any) -> dict[str, str]:

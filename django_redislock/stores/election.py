@@ -39,6 +39,8 @@ class Lot(NamedTuple):
     holder: str
     channels: Sequence[str]
     """Of each node, where one waits for its vote; empty: one does not."""
+    waits: bool = False
+    """Whether the token may be in the lines of nodes by an earlier question."""
     meanwhile: Callable[[], object] | None = None
 
 
@@ -86,6 +88,8 @@ class Elections:
         elected = [key for key in keys if majority.is_met(len(votes_of(ballots[key])), nodes=nodes)]
         outcomes: dict[Key, Outcome] = {}
         outcomes.update(self._with_fences(elected, ballots, lot))
+        if outcomes and lot.waits:
+            self._leave_lines(list(outcomes), ballots, lot)
         refused = [key for key in keys if key not in outcomes]
         if refused:
             self._panel.require(seats(replies), about(keys), key=keys[0].name, also=absence(replies))
@@ -133,15 +137,32 @@ class Elections:
                     found[key] = fence
         return found
 
+    def _leave_lines(self, keys: Sequence[Key], ballots: dict[Key, list[Ballot | None]], lot: Lot) -> None:
+        """Wait no more for what was got where the vote is another's, or the question did not arrive.
+
+        What stays there reads as if the owner waited for its own key: a part of a cycle that there is not.
+        """
+        lines: dict[int, list[Key]] = {}
+        for number, node in enumerate(self._panel.nodes):
+            lost = [key for key in keys if not isinstance(ballots[key][number], Vote)]
+            lines[number] = [key for key in lost if ballots[key][number] is not None]
+            if unasked := [key for key in lost if ballots[key][number] is None]:
+                node.settle(unasked, token=lot.token)
+        self._withdraw_at(lines, lot)
+
     def _return(self, keys: Sequence[Key], ballots: dict[Key, list[Ballot | None]], lot: Lot) -> None:
         """Give the votes back that are not enough. The place in the lines of the other nodes is kept."""
         won = {
             number: [key for key in keys if isinstance(ballots[key][number], Vote)]
             for number in range(len(self._panel.nodes))
         }
-        if any(won.values()):
+        self._withdraw_at(won, lot)
+
+    def _withdraw_at(self, keys: dict[int, list[Key]], lot: Lot) -> None:
+        """Give up what is said for each node."""
+        if any(keys.values()):
             self._panel.ask(
-                lambda number, node: node.withdraw(won[number], token=lot.token) if won[number] else None,
+                lambda number, node: node.withdraw(keys[number], token=lot.token) if keys[number] else None,
                 within=majority.patience(lot.ttl),
             )
 

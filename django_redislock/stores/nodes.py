@@ -42,7 +42,17 @@ class SitsOut:
     """When that is, ms since the epoch by the node's clock."""
 
 
-Ballot = Vote | Held | tuple[Edge, ...] | SitsOut
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cycle:
+    """The key is somebody's, and as far as the node knows waiting for it would never end."""
+
+    edges: tuple[Edge, ...]
+    """Who holds what, and waits for that of the next one."""
+    held: Held
+    """Who holds the key."""
+
+
+Ballot = Vote | Held | Cycle | SitsOut
 
 
 class Candidacy(NamedTuple):

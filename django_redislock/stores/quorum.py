@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakValueDictionary
 
 from .. import majority
 from .base import Answer, Blocked, Edge, Held, Renewal, Taken, TakenMany, Way
@@ -50,6 +51,8 @@ class QuorumStore:
         """By which all nodes are asked at once."""
         self._elections = Elections(self.panel)
         self._reached = Reached()
+        self._ears: WeakValueDictionary[str, QuorumEar] = WeakValueDictionary()
+        """Those of tokens that wait, or have waited."""
 
     @property
     def whole(self) -> QuorumStore:
@@ -162,7 +165,8 @@ class QuorumStore:
 
     def ear(self, token: str, *, within: float | None = None) -> QuorumEar:
         """An ear for a waiter, which has so many seconds left."""
-        return QuorumEar(self.nodes, token, within=within)
+        ear = self._ears[token] = QuorumEar(self.nodes, token, within=within)
+        return ear
 
     def force(self, key: Key, *, token: str, ttl: float, fence: int | None = None) -> Held | None:
         """As `Store.force()`."""
@@ -208,7 +212,7 @@ class QuorumStore:
 
     def _lot(self, token: str, ttl: float, holder: str, channel: str) -> Lot:
         self._check(ttl)
-        return Lot(token, ttl, holder, channel.split(BETWEEN) if channel else ())
+        return Lot(token, ttl, holder, channel.split(BETWEEN) if channel else (), waits=token in self._ears)
 
     def _check(self, ttl: float) -> None:
         if ttl > self._guard:

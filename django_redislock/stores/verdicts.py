@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from .. import majority
 from .base import Answer, Held
-from .nodes import Ballot, SitsOut, Vote
+from .nodes import Ballot, Cycle, SitsOut, Vote
 
 if TYPE_CHECKING:
     from .base import Edge
@@ -61,17 +61,29 @@ def votes_of(ballots: Sequence[Ballot | None]) -> list[Vote]:
 
 
 def refusal(ballots: Sequence[Ballot | None]) -> Held | tuple[Edge, ...] | None:
-    """Why a candidate was not elected: who holds the key, or the cycle where a majority knows of it."""
-    cycles = [ballot for ballot in ballots if isinstance(ballot, tuple)]
-    if majority.is_met(len(cycles), nodes=len(ballots)):
-        return cycles[0]
-    held = [ballot for ballot in ballots if isinstance(ballot, Held)]
+    """Why a candidate was not elected: who holds the key, or the cycle where a majority knows of this very one.
+
+    Each node by itself may know of one that there is not: by a vote or a place in a line that was given up, which could
+    not be told to it yet.
+    """
+    cycles = Counter(ballot.edges for ballot in ballots if isinstance(ballot, Cycle))
+    for cycle, count in cycles.items():
+        if majority.is_met(count, nodes=len(ballots)):
+            return cycle
+    held = refusing(ballots)
     return most_common(held) if held else None
+
+
+def refusing(ballots: Sequence[Ballot | None]) -> list[Held]:
+    """Who holds the key, as the nodes say that did not vote."""
+    return [
+        ballot.held if isinstance(ballot, Cycle) else ballot for ballot in ballots if isinstance(ballot, Held | Cycle)
+    ]
 
 
 def contested(ballots: Sequence[Ballot | None]) -> bool:
     """Whether those who were refused may have been candidates, each with some votes, none of them elected."""
-    held = [ballot for ballot in ballots if isinstance(ballot, Held)]
+    held = refusing(ballots)
     if not held:
         return False
     fences, holders = (Counter(names) for names in ([h.fence for h in held], [h.holder for h in held]))

@@ -6,7 +6,7 @@
 --          7 the least fence   8 run id of the server, or -   9 guard time in ms
 -- returns  {1, fence, now in us}                                          the vote is the token's
 --          {0, fence, since in us, now in us, ttl left in ms, holder}     somebody else's
---          {2, name, holder, name, holder, ...}                          waiting would never end: who holds what
+--          {2, {fence, ... as above}, {2, name, holder, name, holder, ...}}   waiting would never end: who holds what
 --          {3, ms left, their end in ms}                                  it sits out
 local marker_key = KEYS[6]
 local ttl, holder, channel, least, run, guard = ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8], tonumber(ARGV[9])
@@ -41,10 +41,12 @@ if not value then
 end
 
 local lives_for = redis.call('PTTL', lock_key)
+local _, fence, since, who = string.match(value, '^(%S+) (%d+) (%d+) (.*)$')
 if channel ~= '' then
   local edges = line_up(value, now, math.min(tonumber(ttl), TURN), holder, channel)
   if edges then
-    return edges
+    -- Another node may see that there is no cycle.
+    return {2, {tonumber(fence), tonumber(since), now, lives_for, who}, edges}
   end
   -- The turn is short; the place in the queue is kept for as long as a lease.
   local life = math.max(tonumber(ttl), redis.call('PTTL', queue_key))
@@ -52,5 +54,4 @@ if channel ~= '' then
   redis.call('PEXPIRE', waiters_key, life)
   redis.call('PEXPIRE', root .. ':flow:' .. flow_of(token), life)
 end
-local _, fence, since, who = string.match(value, '^(%S+) (%d+) (%d+) (.*)$')
 return {0, tonumber(fence), tonumber(since), now, lives_for, who}
