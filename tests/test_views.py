@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from django.http import HttpRequest, HttpResponse
-from django.test import RequestFactory
+from django.test import AsyncClient, RequestFactory
 from django.utils.decorators import method_decorator
 from django.views import View
 
@@ -269,6 +269,7 @@ def fence_of(row: Any) -> int:
     [
         ({"row": 5}, "row= is the name of a parameter"),
         ({"row": {}}, "row= cannot look for"),
+        ({"row": AsyncClient().get}, "gives the primary key or a dict at once"),
         ({"row": {"ttl": "ttl"}}, "row= cannot look for 'ttl'"),
         ({"name": "not a name"}, "name= is the name of a parameter"),
         ({"methods": "POST"}, "methods is a list"),

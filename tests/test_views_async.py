@@ -114,6 +114,15 @@ async def loses(request: HttpRequest, account: Account) -> HttpResponse:
     return HttpResponse("done")
 
 
+def richest(request: HttpRequest, pk: int) -> int:
+    return Account.objects.order_by("-balance")[0].pk
+
+
+@lock_instance(Account, row=richest)
+async def by_function(request: HttpRequest, pk: int, account: Account) -> HttpResponse:
+    return HttpResponse(str(account.pk == pk))
+
+
 @lock_instance(Account, methods="unsafe")
 async def only_unsafe(request: HttpRequest, account: Account) -> HttpResponse:
     free = await sync_to_async(is_free, thread_sensitive=False)(f"testapp.Account:{account.pk}")
@@ -146,6 +155,7 @@ urlpatterns = [
     path("loses/<int:pk>/", loses),
     path("only-unsafe/<int:pk>/", only_unsafe),
     path("streams/<int:pk>/", streams),
+    path("by-function/<int:pk>/", by_function),
     path("both/<int:pk>/", both),
     path("method/<int:pk>/", OnOneMethod.as_view()),
     path("method-decorator/<int:pk>/", Decorated.as_view()),
@@ -281,6 +291,9 @@ class TestOnTheLoop:
     def test_a_method_that_is_not_locked_for_gets_the_row(self, account):
         assert post("only-unsafe", account).text == "held"
         assert post("only-unsafe", account, method="get").text == "free"
+
+    def test_a_function_that_names_the_row_may_ask_the_database(self, account):
+        assert post("by-function", account).text == "True"
 
     def test_a_stream_is_refused(self, account):
         assert post("streams", account).status_code == 500

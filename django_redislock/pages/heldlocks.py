@@ -244,7 +244,6 @@ class HeldLockAdmin(Columns, Options):
             "next": self._next(request),
             "action_url": self._url("release"),
         }
-        request.current_app = self.admin_site.name  # whose pages the links lead to
         return TemplateResponse(request, "admin/django_redislock/release.html", context)
 
     def _next(self, request: HttpRequest) -> str:
