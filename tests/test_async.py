@@ -615,6 +615,26 @@ def test_tasks_share_one_connection(tidy):
     assert going_through(work()) == 0
 
 
+def test_a_loop_that_ends_gives_back_what_its_tasks_hold(tidy):
+    """Whoever runs it cancels all tasks at once: those that hold, and the one that reads the answers."""
+    tasks = []
+
+    async def hold(number: int, held: asyncio.Event) -> None:
+        async with lock(f"{NAME} {number}", alias="real"):
+            held.set()
+            await asyncio.sleep(60)
+
+    async def work() -> None:
+        for number in range(3):
+            held = asyncio.Event()
+            tasks.append(asyncio.create_task(hold(number, held)))
+            await held.wait()
+
+    going_through(work())
+    assert all(task.cancelled() for task in tasks)
+    assert all(lock(f"{NAME} {number}", alias="real").info() is None for number in range(3))
+
+
 def test_each_has_its_own_answer(tidy):
     async def one(number: int) -> bool:
         name = f"{NAME} {number}"

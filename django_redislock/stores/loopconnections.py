@@ -150,6 +150,9 @@ class LoopConnection:
             if connection is self._connection:
                 self._end(error)
         finally:
+            if connection is self._connection:
+                # Cancelled, as all tasks are of a loop that ends: releases that are on their way need another one.
+                self._end(ConnectionError("Nobody reads its answers any more."))
             await connection.disconnect()
 
     def _end(self, error: Exception) -> None:
@@ -201,8 +204,7 @@ class Turn:
 
     async def send_command(self, *words: Any) -> None:
         """Send a command."""
-        if not self._connection.is_open:
-            await self._connection.open()
+        await self.connect()
         self._answers.append(self._connection.send(words))
         self._opened = self._connection.opened
 
