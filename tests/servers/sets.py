@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from redis import Redis as Client
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError, RedisError, ResponseError
+from redis.retry import Retry
 
 from .process import find_program
 from .redis import LOOPBACK, Redis
@@ -55,8 +57,16 @@ class Member(Redis):
 
     @cached_property
     def client(self) -> Any:
-        """A client of this very server."""
-        return Client(host=LOOPBACK, port=self.port, socket_timeout=5, decode_responses=True)
+        """A client of this very server; a Sentinel that tells it whom to follow also ends its connections."""
+        again = Retry(NoBackoff(), 1)
+        return Client(
+            host=LOOPBACK,
+            port=self.port,
+            socket_timeout=5,
+            decode_responses=True,
+            retry=again,
+            retry_on_error=[ConnectionError],
+        )
 
     @property
     def address(self) -> tuple[str, int]:
