@@ -19,6 +19,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import path
+from django.utils import translation
 
 from django_redislock import LeaseLost, LockNotHeld, get_lease, lock, lock_many
 from django_redislock.admin import HeldLockAdmin
@@ -354,6 +355,17 @@ def test_several_are_freed_from_the_list(admin_client):
         admin_client.post(RELEASE, {"meant": fields, "reason": "Both hang."})
         assert [is_free(name) for name in "abc"] == [True, True, False]
     assert LogEntry.objects.count() == 2
+
+
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+def test_each_row_has_the_box_of_the_admin(rf, language):
+    """Also where the name of a lock is what stands for names in the box that is rendered once."""
+    options = HeldLockAdmin(HeldLock, admin.site)
+    with translation.override(language), lock_many(["a<b>&\"'", "redislock-pk", "redislock-name"]):
+        held = list(options.get_queryset(rf.get(LIST)))
+        assert len(held) == 3
+        for each in held:
+            assert options.action_checkbox(each) == admin.ModelAdmin.action_checkbox(options, each)
 
 
 def keys_in_confirmation(page: Any) -> list[str]:
