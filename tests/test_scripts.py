@@ -35,8 +35,8 @@ OF_A_BUCKET = ["list"]
 
 every_script = pytest.mark.parametrize("name", NAMES)
 every_script_for_one = pytest.mark.parametrize("name", ONE)
-every_file = pytest.mark.parametrize("path", [*NAMES, "parts/grant"])
-every_file_for_one = pytest.mark.parametrize("path", [*ONE, "parts/grant"])
+every_file = pytest.mark.parametrize("path", [*NAMES, "parts/lock"])
+every_file_for_one = pytest.mark.parametrize("path", [*ONE, "parts/lock"])
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def numbers_of(table: str, header: str) -> list[int]:
     """The numbers of the parameters that a header describes, those of the part that it refers to included."""
     found = re.search(rf"^-- {table} (.*(?:\n--      .*)*)", header, re.MULTILINE)
     text = found[1] if found else ""
-    shared = re.search(r"1 to (\d) as in parts/grant.lua", text)
+    shared = re.search(r"1 to (\d) as in parts/lock.lua", text)
     own = [int(number) for number in re.findall(r"  +(\d) (?!to \d)\w", f"  {text}")]
     return [*range(1, int(shared[1]) + 1 if shared else 1), *own]
 
@@ -115,7 +115,7 @@ def test_the_header_describes_every_parameter(path, table):
     assert [number for number in described if number in used] == used
     shared = len(described) - len(used)
     assert described[shared:] == used
-    assert shared == 0 or shared == len(numbers_of(table, split("parts/grant")[0]))
+    assert shared == 0 or shared == len(numbers_of(table, split("parts/lock")[0]))
 
 
 @every_file_for_one
@@ -132,7 +132,7 @@ def test_only_keys_that_were_passed_are_touched_and_those_of_whoever_holds_the_l
     source = source_of(name)
     bound = re.findall(r"^local ([\w, ]+) = KEYS", source, re.MULTILINE)
     passed = {key for names in bound for key in names.split(", ")}
-    touched = set(re.findall(r"redis\.call\('(?!TIME|PUBLISH)\w+', ([^,)]+)", source))
+    touched = set(re.findall(r"\bcall\('(?!TIME|PUBLISH)\w+', ([^,)]+)", source))
     found_in_the_store = {"edge_key", "root .. ':flow:' .. flow_of(token", "note_key"}
     flows = {key for key in touched if key.startswith("root .. ':flow:' .. flow")}
     assert touched & passed

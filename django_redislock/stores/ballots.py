@@ -12,8 +12,8 @@ from .verbs import Call, names_of, read_edges, read_held, root_of, text, to_ms
 if TYPE_CHECKING:
     from ..keys import Key
 
-VOTE = scripts.load("vote", "grant", "queue", "sitting")
-RAISE = scripts.load("raise", "grant")
+VOTE = scripts.load("vote")
+RAISE = scripts.load("raise")
 ADMIT = scripts.load("admit")
 
 NO_RUN = "-"

@@ -14,10 +14,8 @@ from .verbs import RELEASE_NOTE_MS, Call, Settle, names_of, read_edges, read_hel
 if TYPE_CHECKING:
     from ..keys import Key
 
-ACQUIRE_MANY = scripts.load("acquire_many", "grant", "queue", "several")
-RELEASE_MANY, LEAVE_MANY, RENEW_MANY = (
-    scripts.load(verb, "grant", "several") for verb in ("release_many", "leave_many", "renew_many")
-)
+ACQUIRE_MANY, RELEASE_MANY = map(scripts.load, ("acquire_many", "release_many"))
+LEAVE_MANY, RENEW_MANY = map(scripts.load, ("leave_many", "renew_many"))
 
 PORTION = 500
 """Leases that one script renews: more of them would keep the server from others for over half a millisecond."""

@@ -21,10 +21,15 @@ def read(*path: str) -> str:
     return resources.files(__package__).joinpath("scripts", *path).read_text(encoding="utf-8")
 
 
-def load(name: str, *parts: str) -> Script:
-    """Read `scripts/<name>.lua`, and before it the parts that it shares with other verbs."""
-    source = "".join([*(read("parts", f"{part}.lua") for part in parts), read(f"{name}.lua")])
+def load(name: str) -> Script:
+    """Read `scripts/<name>.lua`, with the parts that it shares with other verbs where it names them."""
+    source = re.sub(r"^ *-- include: (.*)\n", lambda line: parts(line[1]), read(f"{name}.lua"), flags=re.MULTILINE)
     return Script(source=source, sha=hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+def parts(names: str) -> str:
+    """The text of parts, one after the other."""
+    return "".join(read("parts", f"{name}.lua") for name in names.split())
 
 
 def commands() -> set[str]:

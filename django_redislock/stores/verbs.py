@@ -15,8 +15,7 @@ from .base import Answer, Edge, Grant, Held, Taken
 if TYPE_CHECKING:
     from ..keys import Key
 
-ACQUIRE = scripts.load("acquire", "grant", "queue")
-RELEASE, LEAVE, FORCE = (scripts.load(verb, "grant") for verb in ("release", "leave", "force"))
+ACQUIRE, RELEASE, LEAVE, FORCE = map(scripts.load, ("acquire", "release", "leave", "force"))
 RENEW, INSPECT = map(scripts.load, ("renew", "inspect"))
 
 RELEASE_NOTE_MS = 10_000
