@@ -84,11 +84,11 @@ def acquire(server: Any, token: str = "ours", ttl: int = TTL) -> Any:
 
 
 def release(server: Any, token: str = "ours") -> Any:
-    return run(server, "release", f"{SHARED} note-{token}", token, "shelf", "root", 10_000)
+    return run(server, "release", SHARED, token, "shelf", "root", 10_000)
 
 
 def renew(server: Any, token: str = "ours", ttl: int = 2 * TTL) -> Any:
-    return run(server, "renew", f"{LOCK} held note-{token}", token, ttl, "shelf")
+    return run(server, "renew", f"{LOCK} held released:{token}:shelf", token, ttl, "shelf")
 
 
 # Files
@@ -183,12 +183,13 @@ def test_release_frees_and_leaves_a_note(server):
     acquire(server)
     assert release(server) == 1
     assert server.exists(LOCK, "held") == 0
-    assert 0 < server.pttl("note-ours") <= 10_000
+    assert 0 < server.pttl("released:ours:shelf") <= 10_000
 
 
 def test_release_is_answered_twice_alike(server):
     acquire(server)
     assert [release(server), release(server)] == [1, 1]
+    assert release(server, "theirs") == 0
 
 
 @pytest.mark.parametrize(("owner", "reply"), [(None, 0), ("theirs", -1)])
@@ -198,7 +199,7 @@ def test_who_does_not_own_is_told_who_does(server, ask, owner, reply):
         acquire(server, owner)
     before = server.get(LOCK)
     assert ask(server) == reply
-    assert (server.get(LOCK), server.exists("note-ours")) == (before, 0)
+    assert (server.get(LOCK), server.exists("released:ours:shelf")) == (before, 0)
 
 
 def test_renew_keeps_the_lock_and_its_entry(server):

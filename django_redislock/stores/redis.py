@@ -251,7 +251,7 @@ class RedisStore:
         try:
             if is_broken:
                 yield connection.disconnect()
-            yield connection.send_command("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)
+            yield connection.send_packed_command(call.packed_new)
         except FAULTS as error:
             logger.warning("Not answered, so what may be taken ends with its ttl: %s", hush(error, self._secrets))
 

@@ -1,10 +1,11 @@
 -- release: give the key up if the token holds it; a release that was sent twice is answered twice alike.
 --
--- KEYS     1 to 5 as in parts/lock.lua   6 note that the token was released
+-- KEYS     1 to 5 as in parts/lock.lua
 -- ARGV     1 to 3 as in parts/lock.lua   4 ms for which the note is kept, if the lease had as many left
 -- returns  1 released   0 nobody holds the key   -1 somebody else does   -2 it was taken away by force
 -- include: lock
-local note_key, note_ttl = KEYS[6], tonumber(ARGV[4])
+local note_ttl = tonumber(ARGV[4])
+local note_key = string.sub(held_key, 1, -#'held' - 1) .. 'released:' .. token .. ':' .. name
 
 local value = call('GET', lock_key)
 if not is_owner(value) then
