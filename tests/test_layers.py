@@ -18,7 +18,7 @@ ROOT = Path(django_redislock.__file__).parent
 LONGEST = 300
 
 LAYERS = {
-    "values": {"clock", "exceptions", "holder", "keys", "lease", "majority", "seconds", "steps"},
+    "values": {"clock", "exceptions", "holder", "keys", "lease", "majority", "process", "seconds", "steps"},
     "stores": {
         "stores",
         "stores.asking",
@@ -43,6 +43,7 @@ LAYERS = {
         "stores.tries",
         "stores.twins",
         "stores.nodes",
+        "stores.packing",
         "stores.panel",
         "stores.quorum",
         "stores.quorumear",

@@ -130,7 +130,7 @@ class SlotSubscription:
             self._ask("SUBSCRIBE", channel)
 
     def _ask(self, command: str, channel: str) -> None:
-        self._connection.send_command(command, channel)
+        self._connection.send_command(command, channel.encode())  # as scripts are told it
         if not self._connection.can_read(timeout=CONFIRMATION):
             raise TimeoutError(f"no answer to {command} within {CONFIRMATION:g} s")
         self._connection.read_response(disconnect_on_error=False)

@@ -36,7 +36,7 @@ def opening(connection: Any, channel: str, secrets: Sequence[str]) -> Steps[None
     """
     try:
         yield connection.connect()
-        yield connection.send_command("SUBSCRIBE", channel)
+        yield connection.send_command("SUBSCRIBE", channel.encode())  # as scripts are told it
         # Until the server has confirmed: what is published before would be lost.
         yield connection.read_response(disconnect_on_error=False)
     except BaseException as error:
