@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from . import clock
 from .exceptions import LossReason, StoreUnavailable
+from .forks import in_child
 from .holds import Hold, held_here
 from .renewing import (
     in_hand,
@@ -197,4 +197,4 @@ class Watchdog:
 
 
 watchdog = Watchdog()
-os.register_at_fork(after_in_child=watchdog.start_over)
+in_child(watchdog.start_over)
