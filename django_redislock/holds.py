@@ -15,6 +15,7 @@ from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING
 from weakref import ref
 
+from . import process
 from .manylock import aacquire_all, aacquire_free, acquire_all, acquire_free
 from .runners import Runner
 
@@ -57,7 +58,7 @@ class Flow:
         self.name = os.urandom(8).hex()
         """By which the store knows it: who waits for whom."""
         self._outer = outer
-        self._pid = os.getpid()
+        self._pid = process.pid
         self._runner = Runner()
         self._holds: dict[tuple[str, str], Hold] = {}
         self._mark: Token[Flow | None] = _flow.set(self)
@@ -65,13 +66,13 @@ class Flow:
 
     def find(self, lock: KeyLock) -> Hold | None:
         """This flow's hold on the lock, if it has one."""
-        return self._holds.get((lock.store.scope, lock.key.name))
+        return self._holds.get(lock.slot)
 
     def add(self, lock: KeyLock, lease: Lease) -> Hold:
         """Note that this flow owns the lease."""
         if not self._runner.is_alive:  # one context may be that of several tasks, one after the other
             self._runner = Runner()
-        hold = self._holds[lock.store.scope, lock.key.name] = Hold(flow=self, lock=lock, lease=lease)
+        hold = self._holds[lock.slot] = Hold(flow=self, lock=lock, lease=lease)
         return hold
 
     def living_holds(self) -> list[Hold]:
@@ -80,13 +81,12 @@ class Flow:
 
     def forget(self, hold: Hold) -> None:
         """The lease of this hold is owned no more."""
-        slot = (hold.lock.store.scope, hold.lock.key.name)
-        if self._holds.get(slot) is hold:
-            del self._holds[slot]
+        if self._holds.get(hold.lock.slot) is hold:
+            del self._holds[hold.lock.slot]
 
     def proves_itself(self) -> bool:
         """Whether the code that asks runs in this flow's own context, or it waits for that; and in its own process."""
-        if self._pid != os.getpid():
+        if self._pid != process.pid:
             return False
         try:
             _flow.reset(self._mark)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from . import clock
+from . import clock, process
 from .exceptions import Deadlock, LockBusy, LockNotHeld, LossReason, StoreUnavailable, WaitTimeout
 from .holder import encode_current
 from .keys import Key
@@ -32,11 +32,13 @@ def operator_token() -> str:
 class KeyLock:
     """The lock on one key of one store. What begins with an a is for event loops, and asks the store's twin there."""
 
-    __slots__ = ("key", "store")
+    __slots__ = ("key", "slot", "store")
 
     def __init__(self, store: Store, key: Key) -> None:
         self.store = store
         self.key = key
+        self.slot = (store.scope, key.name)
+        """What is the same for all that are this lock."""
 
     def acquire(
         self, *, flow: str, ttl: float, wait: float | None, meanwhile: Callable[[], object] | None = None
@@ -79,7 +81,7 @@ class KeyLock:
 
     def ensure_ours(self, lease: Lease) -> None:
         """Raise `LockNotHeld` in a child of `fork`, which has a copy of its parent's lease."""
-        if lease.pid != os.getpid():
+        if lease.pid != process.pid:
             raise LockNotHeld(
                 f"{self.key} was acquired by process {lease.pid}, which this process was forked from. "
                 f"A child does not own its parent's locks: acquire it in the child.",

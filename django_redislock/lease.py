@@ -7,7 +7,7 @@ import threading
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import clock
+from . import clock, process
 from .exceptions import LeaseLost, LossReason
 from .seconds import Seconds, read_ttl
 
@@ -101,7 +101,7 @@ class Lease:
         """Instant of the local monotonic clock of the last question that the store has answered with yes."""
         self.deadline = asked_at + clock.safe_ttl(ttl)
         """Instant of the local monotonic clock after which the lease is no longer trusted."""
-        self.pid = os.getpid()
+        self.pid = process.pid
         """The process that acquired it; a child of `fork` has a copy of the lease, but not the right."""
         self._state = LeaseState.HELD
         self._extender = extender
@@ -132,7 +132,7 @@ class Lease:
     @property
     def trusted(self) -> bool:
         """Whether what needs the lease may be done now: it is held, and its deadline is not over."""
-        return self.state in OPEN
+        return self._state in OPEN if clock.now() < self.deadline else self.state in OPEN
 
     @property
     def ended(self) -> bool:

@@ -749,6 +749,8 @@ def test_a_store_that_only_threads_can_ask_is_asked_in_threads(tidy):
 class Wire:
     """A connection of a loop, and the pool that has no other."""
 
+    _sock = None
+
     def __init__(self) -> None:
         self.said: list[str] = []
 

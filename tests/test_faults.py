@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +12,17 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
 
-from django_redislock import LeaseLost, LockBusy, LockNotHeld, StoreUnavailable, WaitTimeout, clock, lock, lock_many
+from django_redislock import (
+    LeaseLost,
+    LockBusy,
+    LockNotHeld,
+    StoreUnavailable,
+    WaitTimeout,
+    clock,
+    lock,
+    lock_many,
+    process,
+)
 from django_redislock.guards import NamedLock
 from django_redislock.handler import locks
 from django_redislock.holder import encode_current
@@ -387,7 +396,7 @@ class TestDebts:
         sent: list[str] = []
         debts.add("its")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(os, "getpid", lambda: -1)
+            patch.setattr(process, "pid", -1)
             run(debts.paying(at_once(sent.append)))
         assert (sent, len(debts)) == ([], 0)
 

@@ -31,6 +31,11 @@ REDIRECTIONS = (AskError, ClusterDownError, TryAgainError)  # `MovedError` is an
 Evaluating = Callable[[Any, Any, Any], Steps[Any]]
 
 
+def opened(connection: Any) -> Any:
+    """Connect if need be. One that blocks and has a socket would find that out itself, but not as fast."""
+    return connection.connect() if getattr(connection, "_sock", None) is None else None
+
+
 def evaluating(connection: Any, call: Call[Any], meanwhile: Callable[[], object] | None) -> Steps[Any]:
     """One round trip; two when the server does not know the script yet. The time on the way is not lost.
 

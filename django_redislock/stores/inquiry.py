@@ -76,6 +76,12 @@ class Inquiry:
         """With what connections are made. Some of it is secret."""
         return dict(self._connect().connection_pool.connection_kwargs)
 
+    def time_outs(self) -> dict[str, float | None]:
+        """Seconds for which a connection waits, by name; `None`: for ever. What no setting says, redis-py decides."""
+        pool = self._connect().connection_pool
+        connection = pool.connection_class(**pool.connection_kwargs)
+        return {name: getattr(connection, name) for name in ("socket_timeout", "socket_connect_timeout")}
+
     def _ask_all(self, calls: Sequence[Call[T]], about: str) -> list[T]:
         """What is read of the answers, in one round trip. Raises `StoreUnavailable`."""
         commands = list(map(spell, calls, first_of_its_script(calls)))

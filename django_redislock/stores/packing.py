@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cached_property, lru_cache
 from itertools import chain
 
-Word = str | int
+Args = tuple[str | int, ...]
 
 
 class Keys(tuple[str, ...]):
@@ -15,14 +15,15 @@ class Keys(tuple[str, ...]):
     @cached_property
     def packed(self) -> bytes:
         """Their number, and they themselves."""
-        return b"".join(map(known, (len(self), *self)))
+        return word(len(self)) + b"".join(map(key, self))
 
 
-def packed(command: bytes, keys: Keys, args: Sequence[Word]) -> list[bytes]:
+def packed(command: bytes, keys: Keys, args: Args) -> list[bytes]:
     """The command on these keys; the first argument is new each time. As redis-py's connections send it."""
-    first = b"".join(map(word, args[:1]))
     number = 3 + len(keys) + len(args)
-    return [b"".join((b"*%d\r\n" % number, command, keys.packed, first, *map(known, args[1:])))]
+    if not args:
+        return [b"*%d\r\n%b%b" % (number, command, keys.packed)]
+    return [b"*%d\r\n%b%b%b%b" % (number, command, keys.packed, word(args[0]), usual(args[1:]))]
 
 
 def joined(commands: Iterable[list[bytes]]) -> list[bytes]:
@@ -30,11 +31,19 @@ def joined(commands: Iterable[list[bytes]]) -> list[bytes]:
     return [b"".join(chain.from_iterable(commands))]
 
 
-def word(value: Word) -> bytes:
+def word(value: str | int) -> bytes:
     """One word of a command. Names are in UTF-8, whatever encoding the cache has for its values."""
     data = value.encode() if isinstance(value, str) else b"%d" % value
     return b"$%d\r\n%b\r\n" % (len(data), data)
 
 
-known = lru_cache(maxsize=8192)(word)
-"""As `word()`, for one that comes again."""
+@lru_cache(maxsize=8192)
+def key(name: str) -> bytes:
+    """As `word()`, for one that comes again."""
+    return word(name)
+
+
+@lru_cache(maxsize=1024)
+def usual(args: Args) -> bytes:
+    """As `word()` for each, for such as come together again."""
+    return b"".join(map(word, args))

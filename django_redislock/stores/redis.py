@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..exceptions import StoreUnavailable
 from ..steps import Steps, run
-from .asking import BROKEN, FAULTS, Evaluating, evaluating, evaluating_all, settling
+from .asking import BROKEN, FAULTS, Evaluating, evaluating, evaluating_all, opened, settling
 from .connections import Connections
 from .debts import Debts
 from .discretion import hush, secrets_in
@@ -205,7 +205,7 @@ class RedisStore:
                 connections = tries.connections()
                 connection = yield connections.take()
                 try:
-                    yield connection.connect()
+                    yield opened(connection)
                     if self._debts:
                         yield from self._paying(connection)
                     asked = True

@@ -19,8 +19,14 @@ if TYPE_CHECKING:
 
     from redis import ConnectionPool
 
-HAS_PROTOCOLS = "protocol" in signature(redis.connection.AbstractConnection.__init__).parameters
-OPTIONS = {"protocol": 2} if HAS_PROTOCOLS else {}  # with RESP3 what is published comes beside the replies
+PLAIN = {
+    "protocol": 2,  # with 3 what is published comes beside the replies
+    "maint_notifications_config": None,  # these need 3, or hiredis
+    "maint_notifications_pool_handler": None,
+}
+KNOWN = signature(redis.connection.AbstractConnection.__init__).parameters
+OPTIONS = {name: value for name, value in PLAIN.items() if name in KNOWN}
+"""In the place of the pool's own, as far as this redis-py knows them."""
 
 
 def opening(connection: Any, channel: str, secrets: Sequence[str]) -> Steps[None]:
