@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from django_redislock import clock, process
+from django_redislock import clock
 from django_redislock.keylock import KeyLock
 from django_redislock.keys import Key
 from django_redislock.lease import Lease
@@ -244,7 +245,7 @@ def test_a_refusal_is_told_once_and_the_waiters_ask_again(station, caplog):
 def test_a_child_of_fork_starts_over(station, monkeypatch):
     parents = station.ear("a")
     before = parents.channel
-    monkeypatch.setattr(process, "pid", 1)
+    monkeypatch.setattr(os, "getpid", lambda: 1)
     assert parents.channel == ""
     ear = station.ear("b")
     assert (len(station.radios), ear.channel == station.radios[1].channel != before) == (2, True)
