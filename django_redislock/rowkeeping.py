@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from types import TracebackType
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -118,6 +118,24 @@ class RowKeeper(Keeper):
             failure = self._leave(entry.holds)
             if failure is not None:
                 logger.warning("Known only when it was given back: %s", failure)
+
+
+class Selection:
+    """What a source selects for a primary key: made once, when it is first called for."""
+
+    __slots__ = ("_made", "_pk", "_source")
+
+    def __init__(self, source: Any, pk: Any) -> None:
+        self._source = source
+        self._pk = pk
+
+    def __call__(self) -> Any:
+        """What is selected."""
+        try:
+            return self._made
+        except AttributeError:
+            self._made: Any = self._source.select(self._pk)
+            return self._made
 
 
 def newest_of(queryset: QuerySet[M], using: str) -> QuerySet[M]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 from uuid import UUID
 
@@ -19,7 +18,7 @@ from .handler import DEFAULT_ALIAS
 from .identity import name_of
 from .keeping import Entry
 from .lease import Lease
-from .rowkeeping import RowKeeper, newest_of
+from .rowkeeping import RowKeeper, Selection, newest_of
 from .steps import Steps, arun, run
 from .terms import OTHER_WORDS, UNSET, MaybeBool, MaybeOnOutage, MaybeSeconds, Terms, read_terms, refuse_words
 from .transactions import ensure_visible_end
@@ -209,7 +208,7 @@ class RowLock(RowKeeper, Guard, Generic[M]):
     ) -> Steps[M]:
         while True:
             name = name_of(self._source.model, pk)
-            select = cache(partial(self._source.select, pk))
+            select = Selection(self._source, pk)
             try:
                 entry: Entry = yield enter(name, select)
             except StoreUnavailable as away:

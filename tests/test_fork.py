@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import threading
@@ -22,9 +23,24 @@ pytestmark = [
 ]
 
 
-def in_child(work: Callable[[], str]) -> str:
+c_library = ctypes.PyDLL(None)
+
+
+def fork_unseen() -> int:
+    """As servers do that are written in C: Python's hooks are not called, which is how uWSGI makes its workers.
+
+    https://github.com/unbit/uwsgi/issues/1978
+    """
+    pid: int = c_library.fork()
+    return pid
+
+
+every_fork = pytest.mark.parametrize("fork", [os.fork, fork_unseen])
+
+
+def in_child(work: Callable[[], str], fork: Callable[[], int] = os.fork) -> str:
     reader, writer = os.pipe()
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         os.write(writer, work().encode())
         os._exit(0)
@@ -34,12 +50,14 @@ def in_child(work: Callable[[], str]) -> str:
         return answer.read()
 
 
-def test_a_child_does_not_enter_its_parents_lock():
+@every_fork
+def test_a_child_does_not_enter_its_parents_lock(fork):
     with lock("a"):
-        assert in_child(attempt) == "busy"
+        assert in_child(attempt, fork) == "busy"
 
 
-def test_a_child_does_not_release_its_parents_lock():
+@every_fork
+def test_a_child_does_not_release_its_parents_lock(fork):
     guard = lock("a")
 
     def leave() -> str:
@@ -50,14 +68,15 @@ def test_a_child_does_not_release_its_parents_lock():
         return "released"
 
     with guard:
-        assert "forked" in in_child(leave)
+        assert "forked" in in_child(leave, fork)
         assert not is_free("a")
 
 
-def test_a_child_acquires_for_itself():
+@every_fork
+def test_a_child_acquires_for_itself(fork):
     with lock("a"):
         pass
-    assert in_child(attempt) == "entered"
+    assert in_child(attempt, fork) == "entered"
 
 
 def test_a_child_acquires_although_a_thread_of_its_parent_was_noting_what_became_of_a_lease():
@@ -88,7 +107,8 @@ def alarmed(work: Callable[[], str]) -> Callable[[], str]:
     return work_in_time
 
 
-def test_a_child_does_not_talk_over_its_parents_connection():
+@every_fork
+def test_a_child_does_not_talk_over_its_parents_connection(fork):
     def connection_id() -> str:
         store = locks["default"].lock("a", model=None).store
         assert isinstance(store, RedisStore)
@@ -102,11 +122,10 @@ def test_a_child_does_not_talk_over_its_parents_connection():
     with lock("a"):
         mine = connection_id()
         assert connection_id() == mine
-        assert in_child(connection_id) not in {"", mine}
+        assert in_child(connection_id, fork) not in {"", mine}
 
 
 def test_a_fork_that_python_was_not_told_of_is_noticed_by_the_first_lock(monkeypatch):
-    """uWSGI forks so."""
     pid, started_over = os.getpid(), []
     monkeypatch.setattr(forks, "_pid", pid)  # put back at the end
     monkeypatch.setattr(forks, "_in_child", [lambda: started_over.append(os.getpid())])

@@ -10,19 +10,19 @@
 local ttl, holder, channel = ARGV[4], ARGV[5], ARGV[6]
 
 local now = server_time()
--- Mostly there is none of these, and so nobody to ask or to hand over to.
-if call('EXISTS', lock_key, queue_key, held_key) == 0 then
-  local fence = next_fence(now)
-  own(token, fence, now, ttl, holder, true)
-  return {1, tonumber(fence)}
-end
-
-local value = call('GET', lock_key)
+-- Mostly there is none of these: then nobody needs to be asked for, nor looked after.
+local is_quiet = call('EXISTS', lock_key, queue_key, held_key) == 0
+local value = not is_quiet and call('GET', lock_key)
 if is_owner(value) then
   -- The answer, or the message of the grant, was missed: the asker counts its ttl from this question on.
   call('PEXPIRE', lock_key, ttl)
   note_held(now, ttl)
   return {1, tonumber(string.match(value, '^%S+ (%d+) '))}
+end
+if not value and (is_quiet or call('EXISTS', queue_key) == 0) then
+  local fence = next_fence(now)
+  own(token, fence, now, ttl, holder, is_quiet)
+  return {1, tonumber(fence)}
 end
 
 -- include: grant
