@@ -8,9 +8,10 @@ ask: a key that was taken away is given to nobody else for longer than a confirm
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Sequence
 
-from . import clock, process
+from . import clock
 from .exceptions import StoreUnavailable
 from .lease import CONFIDENCE, Lease
 from .renewing import note, renewal_of
@@ -26,7 +27,7 @@ def confirm(leases: Iterable[Lease]) -> None:
     """Ask about those of which the store has said nothing for `CONFIDENCE` seconds, and note what it says."""
     doubtful: dict[Store, list[Lease]] = {}
     for lease in leases:
-        if clock.now() - lease.confirmed_at >= CONFIDENCE and lease.trusted and lease.pid == process.pid:
+        if clock.now() - lease.confirmed_at >= CONFIDENCE and lease.trusted and lease.pid == os.getpid():
             doubtful.setdefault(lease.store.whole, []).append(lease)
     for store, those in doubtful.items():
         ask(store, those)

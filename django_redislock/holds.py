@@ -15,7 +15,6 @@ from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING
 from weakref import ref
 
-from . import process
 from .manylock import aacquire_all, aacquire_free, acquire_all, acquire_free
 from .runners import Runner
 
@@ -58,7 +57,7 @@ class Flow:
         self.name = os.urandom(8).hex()
         """By which the store knows it: who waits for whom."""
         self._outer = outer
-        self._pid = process.pid
+        self._pid = os.getpid()
         self._runner = Runner()
         self._holds: dict[tuple[str, str], Hold] = {}
         self._mark: Token[Flow | None] = _flow.set(self)
@@ -86,7 +85,7 @@ class Flow:
 
     def proves_itself(self) -> bool:
         """Whether the code that asks runs in this flow's own context, or it waits for that; and in its own process."""
-        if self._pid != process.pid:
+        if self._pid != os.getpid():
             return False
         try:
             _flow.reset(self._mark)

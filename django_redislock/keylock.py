@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from . import clock, process
+from . import clock
 from .exceptions import Deadlock, LockBusy, LockNotHeld, LossReason, StoreUnavailable, WaitTimeout
 from .holder import encode_current
 from .keys import Key
@@ -81,7 +81,7 @@ class KeyLock:
 
     def ensure_ours(self, lease: Lease) -> None:
         """Raise `LockNotHeld` in a child of `fork`, which has a copy of its parent's lease."""
-        if lease.pid != process.pid:
+        if lease.pid != os.getpid():
             raise LockNotHeld(
                 f"{self.key} was acquired by process {lease.pid}, which this process was forked from. "
                 f"A child does not own its parent's locks: acquire it in the child.",

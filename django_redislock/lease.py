@@ -7,7 +7,7 @@ import threading
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import clock, process
+from . import clock
 from .exceptions import LeaseLost, LossReason
 from .seconds import Seconds, read_ttl
 
@@ -101,7 +101,7 @@ class Lease:
         """Instant of the local monotonic clock of the last question that the store has answered with yes."""
         self.deadline = asked_at + clock.safe_ttl(ttl)
         """Instant of the local monotonic clock after which the lease is no longer trusted."""
-        self.pid = process.pid
+        self.pid = os.getpid()
         """The process that acquired it; a child of `fork` has a copy of the lease, but not the right."""
         self._state = LeaseState.HELD
         self._extender = extender

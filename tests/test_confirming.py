@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from django_redislock import LeaseLost, StoreUnavailable, clock, confirming, get_lease, lock, locked_many, process
+from django_redislock import LeaseLost, StoreUnavailable, clock, confirming, get_lease, lock, locked_many
 from django_redislock.forcing import Seized, force_release, hand_over, seize
 from django_redislock.lease import CONFIDENCE, LeaseState
 from django_redislock.stores.base import Answer, Renewal
@@ -196,7 +197,7 @@ class TestQuestions:
             lease = get_lease(row)
             assert lease is not None
             with monkeypatch.context() as patch:
-                patch.setattr(process, "pid", lease.pid + 1)
+                patch.setattr(os, "getpid", lambda: lease.pid + 1)
                 confirming.confirm([lease])
         assert asked == [1]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +22,6 @@ from django_redislock import (
     clock,
     lock,
     lock_many,
-    process,
 )
 from django_redislock.guards import NamedLock
 from django_redislock.handler import locks
@@ -396,7 +396,7 @@ class TestDebts:
         sent: list[str] = []
         debts.add("its")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(process, "pid", -1)
+            patch.setattr(os, "getpid", lambda: -1)
             run(debts.paying(at_once(sent.append)))
         assert (sent, len(debts)) == ([], 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from django_redislock import clock, process
+from django_redislock import clock
 from django_redislock.keylock import KeyLock
 from django_redislock.keys import Key
 from django_redislock.lease import Lease
@@ -201,6 +202,19 @@ def test_a_connection_that_broke_is_made_anew_and_all_ask_again(station):
     assert ears[1].listen(LONG).fence == 8
 
 
+def test_nobody_is_left_waiting_for_a_listener_that_failed_where_it_should_not(station, caplog):
+    station.failures = [TypeError("unexpected setting")] * 3
+    ear = station.ear("a")
+    station.radios[0].say(ValueError("unreadable message"))
+    assert station.radios[0].closed.is_set()
+    radio = station.next_radio()
+    assert ear.listen(LONG) is None
+    radio.say("a 8 5000000")
+    assert ear.listen(LONG).fence == 8
+    told = [record.exc_info[0] for record in caplog.records if record.levelname == "ERROR"]
+    assert told == [TypeError] * 3 + [ValueError]
+
+
 def test_there_is_no_channel_while_there_is_no_connection(station, monkeypatch):
     may_go_on, sleeps = threading.Event(), threading.Event()
 
@@ -244,7 +258,7 @@ def test_a_refusal_is_told_once_and_the_waiters_ask_again(station, caplog):
 def test_a_child_of_fork_starts_over(station, monkeypatch):
     parents = station.ear("a")
     before = parents.channel
-    monkeypatch.setattr(process, "pid", 1)
+    monkeypatch.setattr(os, "getpid", lambda: 1)
     assert parents.channel == ""
     ear = station.ear("b")
     assert (len(station.radios), ear.channel == station.radios[1].channel != before) == (2, True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from typing import TYPE_CHECKING, Any
 
-from .. import clock, process
+from .. import clock
 
 if TYPE_CHECKING:
     import redis
@@ -31,7 +32,7 @@ class Connections:
 
     def _start_over(self) -> None:
         """As in a process that has just been forked: whatever the parent had is the parent's."""
-        self._pid = process.pid
+        self._pid = os.getpid()
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._guard = threading.Lock()
         self._count = 0
@@ -42,7 +43,7 @@ class Connections:
             connection = self._idle.get_nowait()
         except queue.Empty:
             return self._wait_or_open()
-        return connection if connection.pid == process.pid else self._wait_or_open()
+        return connection if connection.pid == os.getpid() else self._wait_or_open()
 
     def give(self, connection: Any) -> None:
         """Keep it for the next one, unless enough are idle."""
@@ -59,7 +60,7 @@ class Connections:
             self._add(-1)
 
     def _wait_or_open(self) -> Any:
-        if self._pid != process.pid:
+        if self._pid != os.getpid():
             self._start_over()
         if self._count >= ENOUGH and (given_back := clock.receive(self._idle, MOMENT)):
             return given_back

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from .. import clock, process
+from .. import clock
 
 if TYPE_CHECKING:
     from ..steps import Steps
@@ -35,7 +36,7 @@ class Debt(NamedTuple):
     @property
     def stands(self) -> bool:
         """Whether it is this process' and still of use. A child of `fork` has its parent's as well."""
-        return self.pid == process.pid and clock.now() < self.until
+        return self.pid == os.getpid() and clock.now() < self.until
 
 
 class Debts:
@@ -51,7 +52,7 @@ class Debts:
 
     def add(self, call: Call[None]) -> None:
         """Remember it."""
-        self._owed.append(Debt(process.pid, clock.now() + LONGEST, call))
+        self._owed.append(Debt(os.getpid(), clock.now() + LONGEST, call))
 
     def paying(self, send: Callable[[Call[None]], Steps[None]]) -> Steps[None]:
         """Send all of them; what `send` raises ends it, and the call at which it did stays owed.

@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 PATIENCE = 5.0
 """Seconds within which an answer has to come, where the client's own settings have no limit."""
 
-NOT_FOR_LOOPS = {"parser_class", "retry", "redis_connect_func", "connection_pool", "event_dispatcher"}
+NOT_FOR_LOOPS = {
+    "parser_class",
+    "retry",
+    "redis_connect_func",
+    "connection_pool",
+    "event_dispatcher",
+    "maint_notifications_config",
+    "maint_notifications_pool_handler",
+}
 """Settings whose values are made for blocking connections. What they are for is done by the store itself."""
 
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from .. import clock, process
+from .. import clock
 from ..steps import Steps, run
 from .base import Grant
 from .verbs import read_grant
@@ -89,7 +89,7 @@ class Wakeups:
 
     def _start_over(self) -> None:
         """As in a process that has just been forked: whatever the parent had is the parent's."""
-        self._pid = process.pid
+        self._pid = os.getpid()
         word = "_".join(self._prefix.split())  # the scripts find its end by the space after it
         self._channel = f"{word}:wake:{os.urandom(8).hex()}"
         self._guard = threading.Lock()
@@ -102,7 +102,7 @@ class Wakeups:
     @property
     def channel(self) -> str:
         """What this process is subscribed to now, if it is."""
-        is_on = self._ready.is_set() and not self._refused and self._pid == process.pid
+        is_on = self._ready.is_set() and not self._refused and self._pid == os.getpid()
         return self._channel if is_on else ""
 
     def ear(self, token: str, *, within: float | None = None, heard: Heard | None = None) -> WaitersEar:
@@ -115,7 +115,7 @@ class Wakeups:
 
     def hearing(self, token: str, within: float | None, heard: Any = None) -> Steps[Any]:
         """The steps of `ear()`."""
-        if self._pid != process.pid:
+        if self._pid != os.getpid():
             self._start_over()
         with self._guard:
             ear = self._ears[token] = self._new_ear(token, heard)
@@ -164,12 +164,15 @@ class Wakeups:
                 self._give_up(error)
                 return
             except Interrupted as error:
-                pause = FIRST_PAUSE if self._ready.is_set() else min(LONGEST_PAUSE, pause * 2)
-                self._ready.clear()
                 logger.debug("The wake-up connection broke: %s", error)
-                if self._retire():
-                    return
-                yield self._pause(pause)
+            except Exception:
+                # Nobody may be left waiting for a listener that is dead.
+                logger.exception("Listening for releases failed; who waits asks again until it works")
+            pause = FIRST_PAUSE if self._ready.is_set() else min(LONGEST_PAUSE, pause * 2)
+            self._ready.clear()
+            if self._retire():
+                return
+            yield self._pause(pause)
 
     def _listening(self, subscription: Any) -> Steps[None]:
         """Pass on what is heard until nobody waits any more. Raises `Interrupted`."""
