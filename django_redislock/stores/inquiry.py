@@ -123,7 +123,6 @@ def exchange(connection: Any, commands: Commands, read: Sequence[Callable[[Any],
     """
     answers: list[T] = []
     connection.connect()  # by itself it does not ask Sentinels whom to connect to
-    connection.send_packed_command(connection.pack_commands(commands[:PORTION]))
     connection.send_packed_command(joined(commands[:PORTION]))
     for start in range(0, len(commands), PORTION):
         coming = commands[start + PORTION : start + 2 * PORTION]
