@@ -18,10 +18,11 @@ from django_redislock import forcing
 from tests.browser import find_browser
 from tests.flows import until
 from tests.servers import Missing, Redis
+from tests.servers.redis import Doors
 from tests.servers.sets import ClusterSet, SentinelSet
-from tests.settings import cluster_cache, sentinel_cache
+from tests.settings import cache, cluster_cache, sentinel_cache
 
-S = TypeVar("S", ClusterSet, SentinelSet)
+S = TypeVar("S", ClusterSet, SentinelSet, Doors)
 
 LOCK_ALIASES = {"fake": None, "real": "TEST_REDIS_URL"}
 DB_ALIASES = {"default": None, "postgres": "TEST_POSTGRES_URL", "mariadb": "TEST_MARIADB_URL"}
@@ -121,6 +122,22 @@ def sentinels(sentinel_set: SentinelSet, settings: Any) -> SentinelSet:
     settings.CACHES = {**settings.CACHES, "watched": sentinel_cache(addresses)}
     settings.REDISLOCK = {"default": {"CACHE": "watched"}}
     return sentinel_set
+
+
+@pytest.fixture(scope="session")
+def server_with_doors() -> Iterator[Doors]:
+    """A server with a Unix socket and a port for TLS; started by the first test that needs it."""
+    yield from serving(lambda directory, until: Doors(directory / "doors"))
+
+
+@pytest.fixture
+def doors(server_with_doors: Doors, settings: Any) -> Doors:
+    """That server as the caches "socket" and "tls", empty at the start."""
+    tls = cache(server_with_doors.tls_url, ssl_ca_certs=str(server_with_doors.certificate))
+    unix = cache(f"unix://{server_with_doors.socket}")
+    settings.CACHES = {**settings.CACHES, "socket": unix, "tls": tls}
+    caches["socket"].clear()
+    return server_with_doors
 
 
 @pytest.fixture(scope="session")

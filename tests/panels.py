@@ -17,6 +17,7 @@ from django_redislock.stores.base import Answer
 from django_redislock.stores.nodes import Ballot, Candidacy, Vote
 from django_redislock.stores.quorum import QuorumStore
 from django_redislock.stores.redisnode import RedisNode
+from tests.servers import Redis as Server
 
 T = TypeVar("T")
 
@@ -112,6 +113,15 @@ class Panel:
 def seat(client: Any, *, run: str = "-") -> None:
     """Let a server vote that has just been emptied."""
     client.set("redislock:node", f"{run} 0")
+
+
+def empty(servers: Sequence[Server]) -> None:
+    """Real servers have nothing any more, and vote."""
+    for server in servers:
+        client = Redis.from_url(server.url)
+        client.flushall()
+        seat(client, run=client.info("server")["run_id"])
+        client.close()
 
 
 def masks(count: int) -> Iterator[tuple[bool, ...]]:

@@ -180,6 +180,9 @@ def test_the_next_portion_has_left_before_the_answers_to_one_are_read(wire):
     class Noted:
         """A connection; notes what goes over it."""
 
+        def connect(self) -> None:
+            events.append("connected")
+
         def pack_commands(self, commands: Sequence[Any]) -> Sequence[Any]:
             return commands
 
@@ -190,7 +193,7 @@ def test_the_next_portion_has_left_before_the_answers_to_one_are_read(wire):
             events.append("read")
 
     inquiries.exchange(Noted(), [("PING",)] * 20, [lambda reply: reply] * 20)
-    assert events == ["sent"] * 16 + ["read"] * 8 + ["sent"] * 4 + ["read"] * 12
+    assert events == ["connected"] + ["sent"] * 16 + ["read"] * 8 + ["sent"] * 4 + ["read"] * 12
 
 
 def test_a_server_that_is_away_is_told(wire):

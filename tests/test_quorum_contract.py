@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from django_redislock.seconds import LONGEST_TTL
 from django_redislock.stores.quorum import QuorumStore
 from tests import test_stores
-from tests.panels import Panel
+from tests.panels import Panel, empty, real_node
 
 FIXTURES_OF_ONE_SERVER = {"server", "lock_alias", "place", "real_server", "proxy", "faulty"}
 
@@ -27,9 +27,30 @@ CONTRACT: dict[str, Callable[..., None]] = {
 globals().update(CONTRACT)
 
 
-@pytest.fixture(params=[3, 5], ids=lambda count: f"{count} fakes")
-def store(request: pytest.FixtureRequest) -> QuorumStore:
-    return Panel(request.param, guard=LONGEST_TTL).store
+@pytest.fixture(
+    params=[
+        (3, "fakes"),
+        (5, "fakes"),
+        pytest.param((3, "servers"), marks=pytest.mark.long),
+        pytest.param((5, "servers"), marks=pytest.mark.long),
+    ],
+    ids="{0[0]} {0[1]}".format,
+)
+def store(request: pytest.FixtureRequest) -> Iterator[QuorumStore]:
+    count, kind = request.param
+    if kind == "fakes":
+        yield Panel(count, guard=LONGEST_TTL).store
+        return
+    request.getfixturevalue("real_redis")
+    servers = request.getfixturevalue("servers_of_quorum")[:count]
+    empty(servers)
+    nodes = [
+        real_node(server.url, scope=f"node {number}", guard=LONGEST_TTL, seconds=5)
+        for number, server in enumerate(servers)
+    ]
+    store = QuorumStore(nodes, scope="quorum", guard=LONGEST_TTL)
+    yield store
+    store.close()
 
 
 def test_the_contract_has_tests():

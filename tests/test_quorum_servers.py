@@ -20,7 +20,7 @@ from django_redislock.stores.nodes import Candidacy, SitsOut
 from django_redislock.stores.quorum import QuorumStore
 from tests.faults import Fault, Proxy, proxy_to
 from tests.flows import until
-from tests.panels import KEY, OURS, THEIRS, real_node, seat
+from tests.panels import KEY, OURS, THEIRS, empty, real_node, seat
 from tests.servers import Redis as Server
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("real_redis")]
@@ -33,10 +33,7 @@ GUARD = 20.0
 def servers(request: pytest.FixtureRequest, servers_of_quorum: list[Server]) -> list[Server]:
     """Servers that are empty, and vote."""
     chosen = servers_of_quorum[: request.param]
-    for server in chosen:
-        client = client_of(server)
-        client.flushall()
-        seat(client, run=client.info("server")["run_id"])
+    empty(chosen)
     return chosen
 
 

@@ -62,7 +62,7 @@ def store_of(alias: str, *, prefix: str = "", **options: Any) -> AnyStore:
     return RedisStore(lambda: connect(alias, **options), scope=alias, prefix=prefix)
 
 
-@pytest.fixture(params=["fake", "real", "cluster", "watched"])
+@pytest.fixture(params=["fake", "real", "socket", "tls", "cluster", "watched"])
 def place(request: pytest.FixtureRequest) -> str:
     """A cache on each kind of Redis, empty at the start."""
     alias: str = request.param
@@ -75,7 +75,7 @@ def place(request: pytest.FixtureRequest) -> str:
     return alias
 
 
-MADE_BY = {"cluster": "cluster", "watched": "sentinels"}
+MADE_BY = {"socket": "doors", "tls": "doors", "cluster": "cluster", "watched": "sentinels"}
 
 
 @pytest.fixture

@@ -115,6 +115,7 @@ def exchange(connection: Any, commands: Commands, read: Sequence[Callable[[Any],
     What it receives together it carries out to the end before it answers any of it, or serves anybody else.
     """
     answers: list[T] = []
+    connection.connect()  # by itself it does not ask Sentinels whom to connect to
     connection.send_packed_command(connection.pack_commands(commands[:PORTION]))
     for start in range(0, len(commands), PORTION):
         coming = commands[start + PORTION : start + 2 * PORTION]
