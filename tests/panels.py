@@ -11,8 +11,9 @@ from typing import Any, Generic, TypeVar
 import fakeredis
 from redis import ConnectionPool, Redis
 
-from django_redislock import StoreUnavailable
+from django_redislock import StoreUnavailable, clock
 from django_redislock.keys import Key
+from django_redislock.majority import LONGEST_PATIENCE
 from django_redislock.stores.base import Answer
 from django_redislock.stores.nodes import Ballot, Candidacy, Vote
 from django_redislock.stores.quorum import QuorumStore
@@ -33,7 +34,27 @@ class State(Enum):
     DEAD = "refuses connections"
     SWALLOWS = "never sees the question"
     HANGS = "carries it out, and never answers"
+    SLOW = "answers when half of the time is over that it has"
+    LATE = "answers when the time is over that it has"
     READ_ONLY = "answers that it may not write"
+
+    @property
+    def counts(self) -> bool:
+        """Whether what it answers counts."""
+        return self in {State.UP, State.SLOW}
+
+
+class Clock:
+    """Stands still but for what is waited for."""
+
+    def __init__(self) -> None:
+        self.time = 1_000.0
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
 
 
 WRITES = {"vote", "raise_fences", "give_back", "withdraw", "prolong", "keep", "take_away"}
@@ -52,6 +73,29 @@ class Broken(Generic[T]):
     def abandon(self) -> None:
         if self._asked is not None:
             self._asked.abandon()
+
+
+class Slow(Generic[T]):
+    """A question whose answer comes so many seconds after it was sent, on a `Clock`."""
+
+    def __init__(self, asked: Any, seconds: float) -> None:
+        self._asked = asked
+        self._comes = clock.now() + seconds
+
+    def receive(self, until: float) -> T:
+        clock.sleep(max(0.0, min(self._comes, until) - clock.now()))
+        if self._comes >= until:
+            self.abandon()
+            raise StoreUnavailable("it is slow")
+        answer: T = self._asked.receive(until)
+        return answer
+
+    def abandon(self) -> None:
+        self._asked.abandon()
+
+
+SECONDS = {State.SLOW: LONGEST_PATIENCE / 2, State.LATE: LONGEST_PATIENCE}
+"""After which they answer: all questions here may take as long as any may."""
 
 
 class Faulty:
@@ -73,6 +117,8 @@ class Faulty:
         if self.state is State.SWALLOWS:
             return Broken()
         asked = ask(*args, **named)
+        if self.state in SECONDS:
+            return Slow(asked, SECONDS[self.state])
         return Broken(asked) if self.state is State.HANGS else asked
 
 
@@ -137,11 +183,14 @@ def real_node(url: str, *, scope: str, guard: float = GUARD, seconds: float = 0.
 
 @dataclass
 class Given(Generic[T]):
-    """An answer that is there."""
+    """An answer that is there, or comes too late."""
 
     answer: T
+    is_late: bool = False
 
     def receive(self, until: float) -> T:
+        if self.is_late:
+            raise StoreUnavailable("it is late")
         return self.answer
 
     def abandon(self) -> None:
@@ -160,6 +209,8 @@ class Model:
     sees: list[str] = field(default_factory=list)
     deaf_to: str = ""
     """A verb whose questions do not arrive."""
+    is_late: bool = False
+    """Whether it answers when nobody listens any more."""
 
     def _hear(self, verb: str) -> None:
         if not self.reachable or verb == self.deaf_to:
@@ -172,14 +223,14 @@ class Model:
         if not self.owner:
             self.counter = max(self.counter + 1, candidacy.least)
             self.owner, self.fence = candidacy.token, self.counter
-        return Given([Vote(fence=self.fence, asked=0)])
+        return Given([Vote(fence=self.fence, asked=0)], is_late=self.is_late)
 
     def raise_fences(self, fences: Sequence[tuple[Key, int]], *, token: str) -> Given[list[bool]]:
         self._hear("raise")
         if self.owner == token:
             self.fence = max(self.fence, fences[0][1])
             self.counter = max(self.counter, self.fence)
-        return Given([self.owner == token])
+        return Given([self.owner == token], is_late=self.is_late)
 
     def withdraw(self, keys: Sequence[Key], *, token: str) -> Given[list[None]]:
         self.give_back(keys, token=token)

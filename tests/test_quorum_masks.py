@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from django_redislock import QuorumNotReached, majority
+from django_redislock import QuorumNotReached, clock, majority
 from django_redislock.keys import Key
 from django_redislock.majority import needed
 from django_redislock.stores import election, panel
 from django_redislock.stores.base import Answer, Held, Renewal, Taken
 from django_redislock.stores.quorum import QuorumStore
-from tests.panels import KEY, OURS, THEIRS, Model, Panel, State, masks
+from tests.panels import KEY, OURS, SECONDS, THEIRS, Clock, Model, Panel, State, masks
 
 pytestmark = pytest.mark.long
 
@@ -26,17 +26,22 @@ every_size = pytest.mark.parametrize("count", [3, 5])
 
 
 @pytest.fixture(autouse=True)
-def nobody_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that is slow for a moment does not take a node out of the next question."""
+def time(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time is what is waited for, and who was slow is asked again all the same."""
     monkeypatch.setattr(panel, "AWAY", 0.0)
+    time = Clock()
+    monkeypatch.setattr(clock, "now", time.now)
+    monkeypatch.setattr(clock, "sleep", time.sleep)
+    return time
 
 
 def take(store: QuorumStore, token: str = OURS) -> Any:
     return store.acquire(KEY, token=token, ttl=30, holder=WHO)
 
 
-def is_met(mask: tuple[bool, ...]) -> bool:
-    return mask.count(False) >= needed(len(mask))
+def is_met(mask: tuple[bool, ...], state: State = State.DEAD) -> bool:
+    """Whether a majority answers in time while those of the mask are in that state."""
+    return state.counts or mask.count(False) >= needed(len(mask))
 
 
 def outcome(ask: Callable[[], Any]) -> Any:
@@ -53,7 +58,7 @@ def test_a_free_key_is_taken_exactly_when_a_majority_answers(count, state):
     for mask in masks(count):
         quorum = Panel(count)
         quorum.fail(mask, state)
-        assert isinstance(outcome(lambda: take(quorum.store)), Taken) is is_met(mask), mask  # noqa: B023 - called at once
+        assert isinstance(outcome(lambda: take(quorum.store)), Taken) is is_met(mask, state), mask  # noqa: B023 - called at once
 
 
 @every_size
@@ -62,7 +67,7 @@ def test_what_was_not_taken_is_left_on_no_node(count, state):
     for mask in masks(count):
         quorum = Panel(count)
         quorum.fail(mask, state)
-        if not is_met(mask):
+        if not is_met(mask, state):
             with pytest.raises(QuorumNotReached):
                 take(quorum.store)
             quorum.fail(mask, State.UP)
@@ -78,7 +83,7 @@ def test_a_lease_is_renewed_exactly_when_a_majority_answers_and_else_in_doubt(co
     for mask in masks(count):
         quorum.fail(mask, state)
         answer = outcome(lambda: quorum.store.renew(KEY, token=OURS, ttl=30))
-        assert answer is (Answer.DONE if is_met(mask) else QuorumNotReached), mask
+        assert answer is (Answer.DONE if is_met(mask, state) else QuorumNotReached), mask
 
 
 @every_size
@@ -90,7 +95,7 @@ def test_several_leases_are_renewed_exactly_when_a_majority_answers(count, state
     for mask in masks(count):
         quorum.fail(mask, state)
         answers = outcome(lambda: quorum.store.renew_many(renewals, within=1))
-        assert answers == ([Answer.DONE, Answer.ANOTHERS] if is_met(mask) else QuorumNotReached), mask
+        assert answers == ([Answer.DONE, Answer.ANOTHERS] if is_met(mask, state) else QuorumNotReached), mask
 
 
 @every_size
@@ -101,7 +106,7 @@ def test_a_lease_is_given_back_exactly_when_a_majority_answers(count, state):
         take(quorum.store)
         quorum.fail(mask, state)
         answer = outcome(lambda: quorum.store.release(KEY, token=OURS))  # noqa: B023 - called at once
-        assert answer is (Answer.DONE if is_met(mask) else QuorumNotReached), mask
+        assert answer is (Answer.DONE if is_met(mask, state) else QuorumNotReached), mask
 
 
 @every_size
@@ -114,7 +119,7 @@ def test_what_was_given_back_to_a_part_is_free_as_soon_as_the_rest_is_back(count
         outcome(lambda: quorum.store.release(KEY, token=OURS))  # noqa: B023 - called at once
         quorum.fail(mask, State.UP)
         took = outcome(lambda: take(quorum.store, THEIRS))  # noqa: B023 - called at once
-        assert isinstance(took, Taken) is (is_met(mask) or state in {State.HANGS, State.DEAD}), mask
+        assert isinstance(took, Taken) is (is_met(mask, state) or state in {State.HANGS, State.LATE, State.DEAD}), mask
 
 
 @every_size
@@ -125,7 +130,7 @@ def test_a_key_that_is_held_is_told_by_whom_or_not_at_all(count, state):
     for number, mask in enumerate(masks(count)):
         quorum.fail(mask, state)
         answer = outcome(lambda: take(quorum.store, f"token-{number:010}"))  # noqa: B023 - called at once
-        assert isinstance(answer, Held) if is_met(mask) else answer is QuorumNotReached, mask
+        assert isinstance(answer, Held) if is_met(mask, state) else answer is QuorumNotReached, mask
 
 
 @every_size
@@ -136,7 +141,7 @@ def test_who_holds_a_key_is_known_exactly_when_a_majority_answers(count, state):
     for mask in masks(count):
         quorum.fail(mask, state)
         held = outcome(lambda: quorum.store.inspect(KEY))
-        known = is_met(mask) or state is State.READ_ONLY
+        known = is_met(mask, state) or state is State.READ_ONLY
         assert held.fence == fence if known else held is QuorumNotReached, mask
 
 
@@ -150,17 +155,42 @@ def test_a_lease_of_which_too_few_can_say_does_not_keep_others_from_being_renewe
     assert quorum.store.renew_many(renewals, within=1) == [Answer.UNKNOWN, Answer.DONE]
 
 
+@every_size
+@pytest.mark.parametrize("state", [State.SLOW, State.LATE], ids=lambda state: state.name.lower())
+def test_however_many_are_slow_they_are_waited_for_as_one(count, state, time):
+    quorum = Panel(count)
+    for mask in masks(count):
+        quorum.fail(mask, state)
+        began = time.now()
+        outcome(lambda: quorum.store.renew(KEY, token=OURS, ttl=30))
+        assert time.now() - began == pytest.approx(SECONDS[state] if any(mask) else 0.0), mask
+
+
 # Fences
+
+
+@every_failure
+def test_fences_grow_over_every_pair_of_masks_whatever_is_the_matter(state):
+    for first, second in pairs(3):
+        quorum, fences = Panel(3), []
+        for mask, token in ((first, OURS), (second, THEIRS)):
+            quorum.fail(mask, state)
+            took = outcome(lambda: take(quorum.store, token))  # noqa: B023 - called at once
+            assert isinstance(took, Taken) is is_met(mask, state), (first, second)
+            fences += [took.fence] if took is not QuorumNotReached else []
+            quorum.fail((False,) * 3, State.UP)
+            quorum.store.release(KEY, token=token)
+        assert fences == sorted(set(fences)), (first, second)
 
 
 def models(counters: tuple[int, ...]) -> list[Model]:
     return [Model(counter) for counter in counters]
 
 
-def acquire(nodes: list[Model], mask: tuple[bool, ...], token: str) -> int | None:
-    """The fence that is got while those of the mask are away; given back to all."""
-    for node, away in zip(nodes, mask, strict=True):
-        node.reachable = not away
+def acquire(nodes: list[Model], mask: tuple[bool, ...], token: str, *, late: bool = False) -> int | None:
+    """The fence that is got while those of the mask are away, or answer too late; given back to all."""
+    for node, fails in zip(nodes, mask, strict=True):
+        node.reachable, node.is_late = late or not fails, late and fails
     store = QuorumStore(nodes, scope="models", guard=60)  # type: ignore[arg-type]  # as much of a node as is asked
     try:
         return int(take(store, token).fence)
@@ -182,11 +212,12 @@ def pairs(count: int) -> Iterator[tuple[tuple[bool, ...], ...]]:
 
 
 @pytest.mark.usefixtures("no_hope")
+@pytest.mark.parametrize("late", [False, True], ids=["away", "late"])
 @pytest.mark.parametrize("counters", [(10, 5, 5), (5, 10, 5), (0, 0, 0), (9, 8, 7), (50, 3, 4, 2, 1), (1, 1, 1, 1, 99)])
-def test_fences_grow_over_every_pair_of_masks(counters):
+def test_fences_grow_over_every_pair_of_masks(counters, late):
     for first, second in pairs(len(counters)):
         nodes = models(counters)
-        before, after = acquire(nodes, first, OURS), acquire(nodes, second, THEIRS)
+        before, after = acquire(nodes, first, OURS, late=late), acquire(nodes, second, THEIRS, late=late)
         assert (before is None, after is None) == (not is_met(first), not is_met(second))
         assert before is None or after is None or before < after, (first, second)
 
