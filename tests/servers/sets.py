@@ -308,8 +308,9 @@ class ClusterSet:
 
     def owner(self, key: str) -> Member:
         """The primary that has the slot of a key."""
-        slot = int(self.servers[0].client.execute_command("CLUSTER", "KEYSLOT", key))
-        for server in self.primaries:
+        primaries = self.primaries
+        slot = int(primaries[0].client.execute_command("CLUSTER", "KEYSLOT", key))
+        for server in primaries:
             nodes = server.client.execute_command("CLUSTER", "NODES")
             if covers(nodes, server.door, slot):
                 return server
