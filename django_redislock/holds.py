@@ -15,6 +15,7 @@ from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING
 from weakref import ref
 
+from . import forks
 from .manylock import aacquire_all, aacquire_free, acquire_all, acquire_free
 from .runners import Runner
 
@@ -57,7 +58,7 @@ class Flow:
         self.name = os.urandom(8).hex()
         """By which the store knows it: who waits for whom."""
         self._outer = outer
-        self._pid = os.getpid()
+        self._pid = forks.notice()
         self._runner = Runner()
         self._holds: dict[tuple[str, str], Hold] = {}
         self._mark: Token[Flow | None] = _flow.set(self)
@@ -106,7 +107,7 @@ _flow: ContextVar[Flow | None] = ContextVar("django_redislock_flow", default=Non
 
 _flows: set[ref[Flow]] = set()
 """All flows of this process."""
-os.register_at_fork(after_in_child=_flows.clear)
+forks.in_child(_flows.clear)
 
 
 def held_here() -> list[Hold]:

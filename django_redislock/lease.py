@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from . import clock
 from .exceptions import LeaseLost, LossReason
+from .forks import in_child
 from .seconds import Seconds, read_ttl
 
 if TYPE_CHECKING:
@@ -263,4 +264,4 @@ def start_over() -> None:
     _notes = threading.RLock()
 
 
-os.register_at_fork(after_in_child=start_over)
+in_child(start_over)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import clock
 from .exceptions import LossReason, StoreUnavailable
+from .forks import in_child
 from .holds import Hold, held_here
 from .renewing import (
     Pauses,
@@ -259,4 +259,4 @@ class Watchdog:
 
 
 watchdog = Watchdog()
-os.register_at_fork(after_in_child=watchdog.start_over)
+in_child(watchdog.start_over)

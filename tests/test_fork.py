@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from django_redislock import LockNotHeld, lease, lock
+from django_redislock import LockNotHeld, forks, lease, lock
 from django_redislock.handler import locks
 from django_redislock.stores.redis import RedisStore
 from tests.flows import attempt, is_free
@@ -103,3 +103,23 @@ def test_a_child_does_not_talk_over_its_parents_connection():
         mine = connection_id()
         assert connection_id() == mine
         assert in_child(connection_id) not in {"", mine}
+
+
+def test_a_fork_that_python_was_not_told_of_is_noticed_by_the_first_lock(monkeypatch):
+    """uWSGI forks so."""
+    pid, started_over = os.getpid(), []
+    monkeypatch.setattr(forks, "_pid", pid)  # put back at the end
+    monkeypatch.setattr(forks, "_in_child", [lambda: started_over.append(os.getpid())])
+    with lock("a"):
+        pass
+    assert started_over == []
+    monkeypatch.setattr(os, "getpid", lambda: pid + 1)
+    with lock("a"):
+        pass
+    with lock("b"):
+        pass
+    assert started_over == [pid + 1]
+
+
+def test_a_child_starts_over_with_leases_flows_and_watchdog():
+    assert {work.__qualname__ for work in forks._in_child} == {"start_over", "set.clear", "Watchdog.start_over"}

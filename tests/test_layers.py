@@ -18,7 +18,7 @@ ROOT = Path(django_redislock.__file__).parent
 LONGEST = 300
 
 LAYERS = {
-    "values": {"clock", "exceptions", "holder", "keys", "lease", "majority", "seconds", "steps"},
+    "values": {"clock", "exceptions", "forks", "holder", "keys", "lease", "majority", "seconds", "steps"},
     "stores": {
         "stores",
         "stores.asking",
