@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import clock
 from .holds import Hold
@@ -23,7 +23,7 @@ LONGEST_PAUSE = 1.0
 """Seconds between two such tries at most."""
 
 Pauses = Mapping[Store, float]
-"""The instants before which stores that could not be asked are left alone."""
+"""The instants before which stores are left alone that could not be asked; infinite for those that are being asked."""
 
 
 class Tasks(NamedTuple):
@@ -87,6 +87,16 @@ def tasks_of(holds: Iterable[Hold], pauses: Pauses, *, now: float) -> Tasks:
     return Tasks(over=over, let_go=let_go, renew=renew)
 
 
+def on_each_server(
+    due: Mapping[Store, Sequence[Hold]], servers: Mapping[Store, Any]
+) -> dict[Any, dict[Store, Sequence[Hold]]]:
+    """What is due of each store, by the server that is behind it."""
+    found: dict[Any, dict[Store, Sequence[Hold]]] = {}
+    for store, holds in due.items():
+        found.setdefault(servers[store], {})[store] = holds
+    return found
+
+
 def next_look(holds: Iterable[Hold], pauses: Pauses) -> float:
     """The instant at which something is to be done next; infinite when nothing is held."""
     instants = (
@@ -106,7 +116,7 @@ def patience_of(holds: Iterable[Hold]) -> float:
 
 
 def share_of(others: Iterable[Hold], *, now: float) -> float:
-    """Seconds for which a store that hangs may keep leases in other stores waiting: half of what the first has left.
+    """Seconds for which a store may keep those waiting that are asked after it: half of what the first has left.
 
     So several that hang, one after the other, still leave time to ask the rest.
     """

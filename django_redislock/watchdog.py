@@ -1,7 +1,9 @@
-"""The watchdog: one thread of a process that renews all its leases, and tells which are lost.
+"""The watchdog: one thread of a process that keeps all its leases, and tells which are lost.
 
 It starts with the first lease, sleeps until the earliest third of a ttl, and ends when nothing has been held for a
-while. What it does at a look is decided in `renewing`. It asks stores, and touches no database.
+while. What it does at a look is decided in `renewing`. It waits for no server: each is asked in a thread that ends with
+the answer, so that one that hangs, be it while connecting, delays nothing that is held on another. Those ask stores,
+and touch no database.
 """
 
 from __future__ import annotations
@@ -9,17 +11,20 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from . import clock
 from .exceptions import LossReason, StoreUnavailable
 from .forks import in_child
 from .holds import Hold, held_here
 from .renewing import (
+    Pauses,
     in_hand,
     lost_by,
     next_look,
+    on_each_server,
     patience_of,
     pause_of,
     renewals_of,
@@ -42,22 +47,51 @@ AFTER_ERROR = 1.0
 LONGEST_SLEEP = 3600.0
 """Seconds, since threads cannot sleep for as long as a ttl may be."""
 
+Errand = Callable[[], object]
+
+
+def apart(errand: Errand) -> None:
+    """Do it in a thread of its own; in this one where no other can be started."""
+    thread = threading.Thread(target=errand, name="redislock-renewal", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # no more threads, or the interpreter is about to end
+        errand()
+
 
 class Rounds:
     """The looks at what is held, one after the other."""
 
-    def __init__(self, held: Callable[[], Iterable[Hold]]) -> None:
-        self._held = held
-        self._pauses: dict[Store, float] = {}
+    def __init__(
+        self,
+        held: Callable[[], Iterable[Hold]],
+        *,
+        tell: Callable[[Sequence[Lease]], object],
+        ring: Callable[[float], object],
+        apart: Callable[[Errand], object] = apart,
+    ) -> None:
+        """`tell` is given leases that are lost, `ring` the instant of the next look when a server has been asked.
 
-    def look(self, *, late: float = 0.0) -> tuple[float, list[Lease]]:
-        """Renew what is due; gives the instant of the next look, and the leases of which the loss is to be told.
+        `apart` does what may take its time.
+        """
+        self._held = held
+        self._tell = tell
+        self._ring = ring
+        self._apart = apart
+        self._pauses: dict[Store, float] = {}
+        self._asked: set[Any] = set()
+        """The servers that are being asked."""
+
+    def look(self, *, late: float = 0.0) -> float:
+        """Have renewed what is due; gives the instant of the next look.
 
         `late`: seconds by which this look comes later than it was planned.
         """
         holds = in_hand(self._held())
-        stores = {hold.lock.store for hold in holds}
-        self._pauses = {store: until for store, until in self._pauses.items() if store in stores}
+        servers = {store: store.server for store in {hold.lock.store for hold in holds}}
+        for store in list(self._pauses):
+            if store not in servers:
+                self._pauses.pop(store, None)
         if starved(holds, late=late):
             logger.warning(
                 "The watchdog came %.1f s late to renew %d leases: the process stood still, or something kept its "
@@ -65,13 +99,32 @@ class Rounds:
                 late,
                 len(holds),
             )
-        tasks = tasks_of(holds, self._pauses, now=clock.now())
+        tasks = tasks_of(holds, self._left_alone(servers), now=clock.now())
         lost = [hold.lease for hold in tasks.over if hold.lease.expire()]
-        for store in sorted(tasks.renew, key=self._pauses.__contains__):  # those that fail may take long
-            share = share_of((hold for hold in holds if hold.lock.store is not store), now=clock.now())
-            lost += self._renew(store, tasks.renew[store], share)
-        lost += [hold.lease for hold in tasks.let_go if self._let_go(hold)]
-        return next_look(in_hand(holds), self._pauses), lost
+        for hold in tasks.let_go:
+            if hold.lease.lose(LossReason.MAX_HOLD):
+                lost.append(hold.lease)
+                self._let_go(hold)
+        self._tell(lost)
+        for server, stores in on_each_server(tasks.renew, servers).items():
+            self._asked.add(server)
+            there = [hold for hold in holds if servers[hold.lock.store] == server]
+            self._apart(partial(self._renew_there, server, stores, there))
+        return next_look(in_hand(holds), self._left_alone(servers))
+
+    def _left_alone(self, servers: Mapping[Store, Any]) -> Pauses:
+        """What is not to be asked yet: who failed just now, and who has not answered yet."""
+        return self._pauses | {store: math.inf for store, server in servers.items() if server in self._asked}
+
+    def _renew_there(self, server: Any, due: Mapping[Store, Sequence[Hold]], holds: Sequence[Hold]) -> None:
+        """Renew what is due of all that is held on one server."""
+        try:
+            for store in sorted(due, key=self._pauses.__contains__):  # those that fail may take long
+                share = share_of((hold for hold in holds if hold.lock.store is not store), now=clock.now())
+                self._tell(self._renew(store, due[store], share))
+        finally:
+            self._asked.discard(server)
+            self._ring(next_look(in_hand(holds), self._pauses))
 
     def _renew(self, store: Store, holds: Sequence[Hold], share: float) -> list[Lease]:
         """Ask for another ttl, for so many seconds at most; gives what is lost."""
@@ -105,22 +158,24 @@ class Rounds:
         for hold in holds:
             hold.lease.doubt(str(error))
 
-    def _let_go(self, hold: Hold) -> bool:
-        """Hand over what was held for too long; says whether it is lost by that.
+    def _let_go(self, hold: Hold) -> None:
+        """Hand over what was held for too long, and is lost by that.
 
         Where its owner commits right now, that gives it back by itself. Each of the two notes first what it does and
         looks then what the other has noted: so either the owner sees the loss, or we see that it commits.
         """
-        if not hold.lease.lose(LossReason.MAX_HOLD):
-            return False
         if not hold.closing:
-            try:
-                hold.lock.store.release(hold.lock.key, token=hold.lease.token)
-            except StoreUnavailable as error:
-                logger.debug("%s could not be handed over and ends with its ttl: %s", hold.lock.key, error)
-            except Exception:
-                logger.exception("The watchdog goes on after an error")
-        return True
+            self._apart(partial(hand_over, hold))
+
+
+def hand_over(hold: Hold) -> None:
+    """Give the key to the next one."""
+    try:
+        hold.lock.store.release(hold.lock.key, token=hold.lease.token)
+    except StoreUnavailable as error:
+        logger.debug("%s could not be handed over and ends with its ttl: %s", hold.lock.key, error)
+    except Exception:
+        logger.exception("The watchdog goes on after an error")
 
 
 class Watchdog:
@@ -136,7 +191,7 @@ class Watchdog:
         self._bell = threading.Condition()
         self._rung_for = math.inf
         self._thread: threading.Thread | None = None
-        self._rounds = Rounds(held_here)
+        self._rounds = Rounds(held_here, tell=self._hear, ring=self._ring_again)
         self.looks_at = math.inf
         """When it looks by itself. Whoever needs it earlier has to ring: while it looks, that is everybody."""
 
@@ -155,14 +210,21 @@ class Watchdog:
             else:
                 self._thread = thread
 
+    def _ring_again(self, at: float) -> None:
+        """A server has been asked. Where it keeps nothing any more, there is no reason to look."""
+        if at < math.inf:
+            self.ring(at)
+
+    def _hear(self, lost: Sequence[Lease]) -> None:
+        """Have it told. Not in this thread: a receiver of the signal that takes its time must keep nothing waiting."""
+        if lost:
+            threading.Thread(target=self._tell, args=(lost,), name="redislock-losses", daemon=True).start()
+
     def _run(self) -> None:
         at = math.inf
         while (late := self._sleep(at)) is not None:
             try:
-                at, lost = self._rounds.look(late=late)
-                if lost:
-                    # Not in this thread: a receiver of the signal that takes its time must not keep it from renewing.
-                    threading.Thread(target=self._tell, args=(lost,), name="redislock-losses", daemon=True).start()
+                at = self._rounds.look(late=late)
             except Exception:
                 logger.exception("The watchdog goes on after an error")
                 at = clock.now() + AFTER_ERROR

@@ -125,13 +125,13 @@ class TestOneLock:
     @pytest.mark.parametrize(("are_neighbours", "refusal"), [(True, Deadlock), (False, WaitTimeout)])
     def test_a_cycle_is_refused_within_a_bucket_and_times_out_across(self, apart, are_neighbours, refusal):
         one, other = neighbours(2) if are_neighbours else apart[:2]
-        held = threading.Event()
+        held, outcomes = threading.Event(), list[str]()
 
         def take_both() -> None:
             with lock(other, wait=20):
                 held.set()
                 with lock(one, wait=20):
-                    pass
+                    outcomes.append("has both")
 
         opposite = threading.Thread(target=take_both)
         with lock(one):
@@ -141,6 +141,7 @@ class TestOneLock:
             with pytest.raises(refusal), lock(other, wait=0.5):
                 pytest.fail("Both would wait for ever.")
         opposite.join()
+        assert outcomes == ["has both"]
 
 
 def waits(name: str, count: int) -> bool:

@@ -321,6 +321,7 @@ def test_wrong_settings_give_2(settings, wrong):
     [
         ({"redis_version": "6.0.16"}, Level.ERROR, "too old"),
         ({"redis_version": "7.0.15", "redis_mode": "cluster"}, Level.ERROR, "is a cluster"),
+        ({"valkey_version": "8.1.8", "server_mode": "cluster"}, Level.ERROR, "is a cluster"),
         ({"redis_version": "7.2.4", "valkey_version": "8.0.1"}, Level.OK, "Valkey 8.0.1"),
         (Refusal("NOPERM"), Level.WARNING, "INFO is refused: NOPERM"),
     ],
@@ -380,7 +381,7 @@ def test_each_node_of_a_cluster_is_examined(cluster):
     assert code == 1
     assert re.findall("ERROR.*", text) == []
     for server in cluster.primaries:
-        assert f"server of 127.0.0.1:{server.port}: Redis" in text
+        assert re.search(rf"server of 127\.0\.0\.1:{server.port}: (Redis|Valkey) \d", text)
     assert text.count("Every script runs.") == 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import math
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -20,7 +21,7 @@ from django_redislock.keys import Key
 from django_redislock.lease import Lease, LeaseState
 from django_redislock.renewing import share_of
 from django_redislock.stores.base import Answer, Renewal
-from django_redislock.watchdog import Rounds
+from django_redislock.watchdog import Rounds, apart
 from tests.flows import elsewhere
 
 START = 5_000.0
@@ -48,7 +49,8 @@ class Shelf:
 
     scope = "shelf"
 
-    def __init__(self) -> None:
+    def __init__(self, server: object = None) -> None:
+        self.server = server or self
         self.answers: dict[str, Answer] = {}
         self.asked: list[str] = []
         self.released: list[str] = []
@@ -67,6 +69,7 @@ class Shelf:
         return [self.answers.get(renewal.key.name, Answer.DONE) for renewal in renewals]
 
     def release(self, key: Key, *, token: str) -> Answer:
+        self.meanwhile()
         if self.away:
             raise self.failure
         self.released.append(f"{key} {token}")
@@ -94,7 +97,12 @@ class House:
         self.holds: list[Hold] = []
         self.guard = Guard()
         self.shelf = Shelf()
-        self.rounds = Rounds(lambda: self.holds)
+        self.rung: list[float] = []
+        self.is_patient = False
+        """Whether what may take its time is still to be done."""
+        self.errands: list[Callable[[], object]] = []
+        self.lost: list[Lease] = []
+        self.rounds = Rounds(lambda: self.holds, tell=self.lost.extend, ring=self.rung.append, apart=self.do)
 
     def hold(
         self, name: str = "a", *, ttl: float = TTL, since: float = START, max_hold: float | None = None, **more: Any
@@ -107,15 +115,27 @@ class House:
         self.holds.append(hold)
         return lease
 
+    def do(self, errand: Callable[[], object]) -> None:
+        if self.is_patient:
+            self.errands.append(errand)
+        else:
+            errand()
+
+    def work(self) -> None:
+        """Do what is still to be done."""
+        while self.errands:
+            self.errands.pop()()
+
     def look(self, *, late: float = 0.0) -> float:
         """Look, and see that a loss is told of nothing."""
-        at, lost = self.rounds.look(late=late)
-        assert lost == []
+        at = self.rounds.look(late=late)
+        assert self.lost == []
         return at
 
     def lose(self, *, late: float = 0.0) -> list[tuple[str, LossReason | None]]:
         """Look; gives what is lost by it."""
-        _, lost = self.rounds.look(late=late)
+        self.rounds.look(late=late)
+        lost, self.lost[:] = [*self.lost], []
         assert self.guard.told == []  # that is not for a thread that renews
         assert all(lease.state is LeaseState.LOST for lease in lost)
         return [(lease.key.name, lease.reason) for lease in lost]
@@ -246,8 +266,8 @@ def test_a_lease_of_which_too_few_servers_could_say_is_in_doubt_and_the_others_a
     assert "too few servers could be asked" in str(doubted.lost())
 
 
-def test_other_stores_are_not_kept_waiting_by_one_that_fails(house, time):
-    other = Shelf()
+def test_other_stores_of_a_server_are_not_kept_waiting_by_one_that_fails(house, time):
+    other = Shelf(house.shelf.server)
     house.hold("bad")
     house.hold("good", store=other)
     house.shelf.away, time.now = True, THIRD
@@ -267,9 +287,9 @@ def test_a_question_may_take_a_third_of_the_shortest_ttl(house, time):
     assert house.shelf.within == [10]
 
 
-def test_stores_that_hang_leave_time_to_ask_the_others(house, time):
+def test_stores_of_a_server_that_hang_leave_time_to_ask_the_others(house, time):
     """Three are due at once, and the first two do not answer for as long as they are given."""
-    second, third = Shelf(), Shelf()
+    second, third = Shelf(house.shelf.server), Shelf(house.shelf.server)
 
     def hang(shelf: Shelf) -> None:
         time.now += shelf.within[-1]
@@ -285,7 +305,7 @@ def test_stores_that_hang_leave_time_to_ask_the_others(house, time):
 
 
 def test_what_has_ended_in_another_store_leaves_all_the_time(house, time):
-    other = house.hold("b", store=Shelf())
+    other = house.hold("b", store=Shelf(house.shelf.server))
     house.hold("a", ttl=600)
     time.now = START + 200
     assert house.lose() == [("b", LossReason.EXPIRED)]
@@ -301,6 +321,77 @@ def test_a_store_that_fails_in_an_unforeseen_way_harms_no_other(house, time, cap
     house.look()
     assert (lease.state, other.asked) == (LeaseState.UNKNOWN, ["good:30"])
     assert "The watchdog goes on after an error" in caplog.text
+
+
+# Servers that hang
+
+
+def test_servers_are_asked_at_once(house, time):
+    """Each is left alone until it has answered, and rings then."""
+    other = Shelf()
+    leases = [house.hold("a"), house.hold("b", store=other)]
+    house.is_patient, time.now = True, THIRD
+    assert house.look() == pytest.approx(DEADLINE)
+    assert (len(house.errands), house.shelf.asked, other.asked) == (2, [], [])
+    assert house.look() == pytest.approx(DEADLINE)
+    assert len(house.errands) == 2
+    house.errands[1]()
+    assert house.rung == [pytest.approx(THIRD + TTL / 3)] == [house.look()]
+    assert [round(lease.remaining, 3) for lease in leases] == [19.698, 29.698]
+
+
+def test_one_that_hangs_keeps_the_others_from_nothing(house, time):
+    """Nor from being asked again and again."""
+    other = Shelf()
+    lost, kept = house.hold("a"), house.hold("b", store=other)
+    house.is_patient, time.now = True, THIRD
+    house.look()
+    hanging = house.errands.pop(0)
+    while time.now < DEADLINE:
+        house.work()
+        time.now = house.look()
+    house.work()
+    assert len(other.asked) == 2
+    assert house.lose() == [("a", LossReason.EXPIRED)]
+    assert (lost.reason, kept.state) == (LossReason.EXPIRED, LeaseState.HELD)
+    hanging()
+    assert house.lost == []
+
+
+def test_what_becomes_due_on_a_server_that_hangs_is_asked_for_when_it_has_answered(house, time):
+    second = Shelf(house.shelf.server)
+    house.hold("a")
+    house.hold("b", store=second, since=START + 1)
+    house.is_patient, time.now = True, THIRD
+    house.look()
+    time.now = THIRD + 1
+    assert house.look() == pytest.approx(DEADLINE)
+    house.errands.pop()()
+    assert (second.asked, house.rung) == ([], [pytest.approx(THIRD + 1)])
+    house.look()
+    house.errands.pop()()
+    assert second.asked == ["b:30"]
+
+
+def test_what_is_let_go_is_handed_over_although_its_server_hangs(house, time):
+    house.hold(max_hold=15)
+    house.is_patient, time.now = True, THIRD
+    house.look()
+    time.now = START + 15
+    assert house.lose() == [("a", LossReason.MAX_HOLD)]
+    house.errands.pop()()
+    house.work()
+    assert (house.shelf.released, house.lost) == (["a token-a"], [])
+
+
+def test_where_no_thread_can_be_started_it_asks_by_itself(monkeypatch):
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    done = list[str]()
+    apart(lambda: done.append(threading.current_thread().name))
+    assert done == ["MainThread"]
 
 
 # Loss
@@ -341,7 +432,7 @@ def test_a_loss_that_its_owner_has_found_is_not_told_again(house, time):
     lease = house.hold()
     time.now = DEADLINE
     assert (lease.state, house.guard.told) == (LeaseState.LOST, [lease])
-    assert house.rounds.look() == (math.inf, [])
+    assert house.look() == math.inf
 
 
 def test_it_says_when_it_was_starved(house, time, caplog):
@@ -485,12 +576,12 @@ def test_who_begins_to_commit_just_then_gives_it_back_itself(house, time, monkey
 
 
 def test_what_is_given_back_before_its_turn_comes_is_not_let_go(house, time):
-    lease = house.hold("a", max_hold=15)
-    house.hold("b", ttl=9, since=START + 10, max_hold=15)
+    house.hold("a", max_hold=15)
+    lease = house.hold("b", max_hold=15)
     house.shelf.meanwhile = lambda: lease.end(None)
     time.now = START + 15
-    house.look()
-    assert (house.shelf.asked, house.shelf.released) == (["b:9"], [])
+    assert house.lose() == [("a", LossReason.MAX_HOLD)]
+    assert house.shelf.released == ["a token-a"]
 
 
 @pytest.mark.parametrize(

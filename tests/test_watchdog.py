@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -34,7 +34,8 @@ from django_redislock.holds import held_here
 from django_redislock.lease import Lease, LeaseState
 from django_redislock.watchdog import Rounds, Watchdog
 from tests.flows import attempt, elsewhere, is_free, peer, until
-from tests.servers import Missing, Redis
+from tests.servers import Missing
+from tests.servers.sets import Member
 from tests.settings import cache
 from tests.testapp.models import Account, Purse
 
@@ -448,29 +449,19 @@ class TestAPausedHolder:
 SERVER_ARGUMENTS = {"without persistence": [], "with persistence": ["--appendonly", "yes", "--appendfsync", "always"]}
 
 
-class Restartable(Redis):
-    """A server that the test may kill, with or without what it knew."""
-
-    arguments: Sequence[str] = ()
-
-    def command(self) -> list[str]:
-        return [*super().command(), *self.arguments]
-
-
 @pytest.fixture
-def start(tmp_path: Path, settings: Any) -> Iterator[Callable[[str], Redis]]:
+def start(tmp_path: Path, settings: Any) -> Iterator[Callable[[str], Member]]:
     """Starts a server of the test's own."""
     with ExitStack() as stack:
 
-        def start_one(how: str) -> Redis:
-            server = Restartable(tmp_path / "redis")
-            server.arguments = SERVER_ARGUMENTS[how]
+        def start_one(how: str) -> Member:
+            server = Member(tmp_path / "redis", *SERVER_ARGUMENTS[how])
             try:
                 url = server.start()
             except Missing as reason:
                 pytest.skip(f"a server of the test's own: {reason}")
             stack.callback(server.stop)
-            settings.CACHES = {**settings.CACHES, "own": cache(url)}
+            settings.CACHES = {**settings.CACHES, "own": cache(url, socket_timeout=None)}
             settings.REDISLOCK = {"default": {"CACHE": "own"}}
             return server
 
@@ -504,3 +495,31 @@ class TestAServerThatIsKilled:
         with pytest.raises(LeaseLost, match=r"not renewed in time, .* Redis could not be asked"), lock("a", ttl=TTL):
             server.kill()
             assert losses.get(timeout=10) == ("a", LossReason.EXPIRED)
+
+
+@pytest.mark.long
+class TestAServerThatHangs:
+    """It answers nobody, not even who connects, and the client waits for it without end."""
+
+    @pytest.fixture
+    def hanging(self, start: Any, real_redis: str, settings: Any) -> Member:
+        """A server that will hang, as the alias "own"; the default is a good one."""
+        server: Member = start("without persistence")
+        settings.REDISLOCK = {"default": {"CACHE": real_redis}, "own": {"CACHE": "own"}}
+        return server
+
+    def test_what_is_held_on_another_is_renewed(self, hanging, losses):
+        with pytest.raises(LeaseLost, match="lease on a "), lock("a", alias="own", ttl=TTL), lock("b", ttl=TTL) as kept:
+            hanging.pause()
+            assert losses.get(timeout=10) == ("a", LossReason.EXPIRED)
+            until(partial(renewed, kept, times=6))
+            hanging.resume()
+        assert losses.empty()
+
+    def test_what_it_keeps_from_being_handed_over_is_lost_and_the_other_goes_on(self, hanging, losses):
+        with pytest.raises(LeaseLost), lock("a", alias="own", ttl=30, max_hold=0.2), lock("b", ttl=TTL) as kept:
+            hanging.pause()
+            assert losses.get(timeout=10) == ("a", LossReason.MAX_HOLD)
+            until(partial(renewed, kept, times=6))
+            hanging.resume()
+        assert losses.empty()

@@ -90,7 +90,7 @@ def version(patient: Patient) -> Iterator[Finding]:
     parts = tuple(int(part) for part in re.findall(r"\d+", number)[:2])
     if parts < OLDEST:
         yield Finding(Level.ERROR, "server", f"{name} {number} is too old.", "Use Redis 6.2 or newer.")
-    elif info.get("redis_mode") == "cluster" and not patient.is_cluster:
+    elif "cluster" in (info.get("redis_mode"), info.get("server_mode")) and not patient.is_cluster:
         remedy = 'Set OPTIONS of the cache: "CONNECTION_FACTORY": "django_redislock.cluster.ClusterConnectionFactory".'
         yield Finding(Level.ERROR, "server", f"{name} {number} is a cluster.", remedy)
     else:

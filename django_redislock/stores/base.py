@@ -150,6 +150,10 @@ class Store(Protocol):
         """Whom to ask of several keys: itself, unless it is a part of something."""
 
     @property
+    def server(self) -> Any:
+        """What is behind it, to be compared: stores of one server stand still together when it hangs."""
+
+    @property
     def twin(self) -> Any:
         """Whom tasks ask on the loop that is running: it has these verbs, and what they give is to be awaited."""
 

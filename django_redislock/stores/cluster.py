@@ -47,6 +47,11 @@ class ClusterStore:
         self._ears: dict[str, SeveralEar] = {}
 
     @property
+    def server(self) -> Any:
+        """As `Store.server`."""
+        return self
+
+    @property
     def twin(self) -> Any:
         """As `Store.twin`."""
         return twin_of(self, InThreads)

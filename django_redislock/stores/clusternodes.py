@@ -134,7 +134,7 @@ class Nodes:
         with self._guard:
             if self._refreshed == seen:
                 self._ask_anew()
-            if broken and self._address(bucket) in broken:
+            if self._is_at_one_of(broken, bucket):
                 self._ask_the_others(bucket, broken)
 
     def hangs(self, node: Node) -> bool:
@@ -165,6 +165,12 @@ class Nodes:
         except RedisClusterException as error:
             raise ClusterDownError(str(error)) from error
         return found.host, found.port
+
+    def _is_at_one_of(self, addresses: Collection[Address], bucket: str) -> bool:
+        try:
+            return bool(addresses) and self._address(bucket) in addresses
+        except ClusterDownError:  # it is nowhere
+            return False
 
     def _ask_anew(self, first: Node | None = None) -> None:
         """Let the client ask whom it knows, or that one alone."""
@@ -273,7 +279,8 @@ class Route:
         if isinstance(error, AskError | TryAgainError) or ACROSS in str(error):
             return self._wait()
         if isinstance(error, ClusterDownError):
-            self._nodes.refresh()
+            # The node may be cut off from all others, and still take itself for the one that has the bucket.
+            self._nodes.refresh(self._bucket, broken={self.node.address} if self.node else ())
             return self._wait()
         return isinstance(error, ConnectionError | OSError) and self._look_elsewhere()
 

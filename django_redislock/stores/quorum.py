@@ -60,6 +60,11 @@ class QuorumStore:
         return self
 
     @property
+    def server(self) -> Any:
+        """As `Store.server`."""
+        return self
+
+    @property
     def twin(self) -> Any:
         """As `Store.twin`."""
         return twin_of(self, InThreads)

@@ -66,6 +66,11 @@ class RedisStore:
         self._replicas = Replicas(replicas) if replicas else None
 
     @property
+    def server(self) -> Any:
+        """As `Store.server`."""
+        return self
+
+    @property
     def twin(self) -> Any:
         """As `Store.twin`."""
         return twin_of(self, self._make_twin)

@@ -41,6 +41,14 @@ class SlotStore(RedisStore):
         """As `Store.whole`."""
         return self._whole
 
+    @property
+    def server(self) -> Any:
+        """As `Store.server`: the node that has the bucket; where none is known, the bucket is alone."""
+        try:
+            return self._nodes.owner(self._bucket)
+        except (RedisError, OSError):
+            return self
+
     def close(self) -> None:
         """There are no connections but those of the nodes."""
 

@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError, RedisError, ResponseError
 from redis.retry import Retry
 
+from .net import Net
 from .process import find_program
 from .redis import LOOPBACK, Redis
 
@@ -31,13 +32,26 @@ DOWN_AFTER_MS = 500
 class Member(Redis):
     """One of several, with options of its own."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, *options: str, net: Net | None = None) -> None:
         super().__init__(directory)
         self.options = options
+        self.net = net
+        self.host = net.join() if net else LOOPBACK
+        """Where its own connections come from."""
+
+    def prepare(self) -> None:
+        """Choose the port, and by which the others reach it."""
+        super().prepare()
+        self.door = self.net.relay(self.host, self.port) if self.net else self.port
 
     def command(self) -> list[str]:
         """The server's command line, staying in the foreground."""
-        return [*super().command(), *self.options]
+        return [*super().command(), *self.options, *(self.announcements() if self.net else [])]
+
+    def announcements(self) -> list[str]:
+        """Where it says that it is."""
+        told = ["--replica-announce-ip", LOOPBACK, "--replica-announce-port", str(self.door)]
+        return ["--bind-source-addr", self.host, *told]
 
     def pause(self) -> None:
         """Let it stand still, as a machine does that is suspended or cut off."""
@@ -70,8 +84,8 @@ class Member(Redis):
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it listens."""
-        return LOOPBACK, self.port
+        """Where the others find it."""
+        return LOOPBACK, self.door
 
     @property
     def is_primary(self) -> bool:
@@ -90,14 +104,21 @@ class Node(Member):
         while True:
             super().prepare()
             with suppress(OSError, OverflowError), socket.create_server((LOOPBACK, self.port + 10_000)):
-                return
+                break
+        if self.net:
+            self.bus = self.net.relay(self.host, self.port + 10_000)
+
+    def announcements(self) -> list[str]:
+        """Where it says that it is."""
+        told = ["--cluster-announce-ip", LOOPBACK, "--cluster-announce-port", str(self.door)]
+        return [*super().announcements(), *told, "--cluster-announce-bus-port", str(self.bus)]
 
 
 class Watcher(Member):
     """A Sentinel."""
 
     def __init__(self, directory: Path, primary: Member) -> None:
-        super().__init__(directory)
+        super().__init__(directory, net=primary.net)
         self._primary = primary
 
     def prepare(self) -> None:
@@ -107,11 +128,14 @@ class Watcher(Member):
             f"port {self.port}",
             f"bind {LOOPBACK}",
             f"dir {self.directory}",
-            f"sentinel monitor locks {LOOPBACK} {self._primary.port} 2",
+            "sentinel monitor locks {} {} 2".format(*self._primary.address),
             f"sentinel down-after-milliseconds locks {DOWN_AFTER_MS}",
             "sentinel failover-timeout locks 1000",
             "sentinel parallel-syncs locks 2",
         ]
+        if self.net:
+            lines += [f"bind-source-addr {self.host}", f"sentinel announce-ip {LOOPBACK}"]
+            lines += [f"sentinel announce-port {self.door}"]
         (self.directory / "sentinel.conf").write_text("\n".join(lines) + "\n")
 
     def command(self) -> list[str]:
@@ -122,10 +146,11 @@ class Watcher(Member):
 class SentinelSet:
     """A primary, two replicas and three Sentinels."""
 
-    def __init__(self, directory: Path, *, until: Any) -> None:
+    def __init__(self, directory: Path, *, until: Any, net: Net | None = None) -> None:
         self._until = until
+        self.net = net
         fast = ("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
-        self.servers = [Member(directory / f"server-{number}", *fast) for number in range(3)]
+        self.servers = [Member(directory / f"server-{number}", *fast, net=net) for number in range(3)]
         self.sentinels = [Watcher(directory / f"sentinel-{number}", self.servers[0]) for number in range(3)]
 
     def start(self) -> None:
@@ -216,11 +241,12 @@ class SentinelSet:
 class ClusterSet:
     """Three primaries with a replica each."""
 
-    def __init__(self, directory: Path, *, until: Any) -> None:
+    def __init__(self, directory: Path, *, until: Any, net: Net | None = None) -> None:
         self._until = until
+        self.net = net
         options = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS))
         fast = ("--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0")
-        self.servers = [Node(directory / f"node-{number}", *options, *fast) for number in range(6)]
+        self.servers = [Node(directory / f"node-{number}", *options, *fast, net=net) for number in range(6)]
 
     def start(self) -> None:
         """Start all of them, and wait until they are a cluster. Raises `Missing`."""
@@ -257,7 +283,7 @@ class ClusterSet:
     def slots_of(self, primary: Member) -> list[int]:
         """The slots that it has, as it says itself."""
         ranges = ranges_of(primary)
-        return [slot for first, last, nodes in ranges if nodes[0] == primary.port for slot in range(first, last + 1)]
+        return [slot for first, last, nodes in ranges if nodes[0] == primary.door for slot in range(first, last + 1)]
 
     def knows_replicas(self, server: Member) -> bool:
         """Whether it tells of a replica for all slots."""
@@ -273,7 +299,7 @@ class ClusterSet:
     @property
     def url(self) -> str:
         """The address of one of them."""
-        return f"redis://{LOOPBACK}:{self.servers[0].port}"
+        return "redis://{}:{}".format(*self.servers[0].address)
 
     @property
     def primaries(self) -> list[Member]:
@@ -282,17 +308,18 @@ class ClusterSet:
 
     def owner(self, key: str) -> Member:
         """The primary that has the slot of a key."""
-        slot = int(self.servers[0].client.execute_command("CLUSTER", "KEYSLOT", key))
-        for server in self.primaries:
+        primaries = self.primaries
+        slot = int(primaries[0].client.execute_command("CLUSTER", "KEYSLOT", key))
+        for server in primaries:
             nodes = server.client.execute_command("CLUSTER", "NODES")
-            if covers(nodes, server.port, slot):
+            if covers(nodes, server.door, slot):
                 return server
         raise AssertionError(f"nobody has slot {slot}")
 
     def replica_of(self, primary: Member) -> Member:
         """Its replica."""
         return next(
-            server for server in self.servers if not server.is_primary and server.client.role()[2] == primary.port
+            server for server in self.servers if not server.is_primary and server.client.role()[2] == primary.door
         )
 
     def name_of(self, server: Member) -> str:
