@@ -406,6 +406,14 @@ class TestSeveral:
                 assert lease is leases[1]
             assert not await face.is_free("a")
 
+    async def test_one_that_outlives_the_block_is_released_with_its_own_end(self, face):
+        guard = lock("a")
+        async with face.within(lock_many(NAMES)):
+            await face.call(guard, "acquire")
+        assert [await face.is_free(name) for name in NAMES] == [True, False, True]
+        await face.call(guard, "release")
+        assert await face.is_free("a")
+
     async def test_a_lease_that_is_lost_is_told_and_the_others_are_given_back(self, face):
         with pytest.raises(LeaseLost, match=r"lease on b was lost .* by force"):
             async with face.within(lock_many(NAMES)):
