@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import os
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from .lookout import Lookout
 from .manylock import aacquire_all, aacquire_free, acquire_all, acquire_free
-from .runners import Runner
+from .runners import Runner, current_task
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Iterable, Sequence
 
     from .keylock import KeyLock
@@ -95,6 +97,20 @@ class Flow:
         self._mark = _flow.set(self)
         return True
 
+    def stands_still_for(self, task: asyncio.Task[Any]) -> bool:
+        """Whether it goes on only when the task does."""
+        return self._pid == os.getpid() and self._runner.stands_still_for(task)
+
+    def lookout(self, locks: Iterable[KeyLock]) -> Lookout | None:
+        """For a task that may have to wait for these, where a flow around this one has any of them."""
+        task, holds = current_task(), dict[str, Hold]()
+        around = self._outer
+        while around is not None:
+            found = map(around.find, locks)
+            holds = {hold.lock.key.name: hold for hold in found if hold is not None} | holds
+            around = around._outer
+        return Lookout(task, holds) if task is not None and holds else None
+
     def nearest_owner(self) -> Flow | None:
         """This flow or the closest one around it that owns anything."""
         flow: Flow | None = self
@@ -162,7 +178,14 @@ def enter_all(locks: Sequence[KeyLock], *, ttl: float, wait: float | None) -> li
 async def aenter_all(locks: Sequence[KeyLock], *, ttl: float, wait: float | None) -> list[Hold]:
     """As `enter_all()`, on an event loop."""
     flow = current_flow()
-    return [flow.add(lock, lease) for lock, lease in await aacquire_all(locks, flow=flow.name, ttl=ttl, wait=wait)]
+    lookout = flow.lookout(locks)
+    look = None if lookout is None else lookout.look
+    try:
+        taken = await aacquire_all(locks, flow=flow.name, ttl=ttl, wait=wait, look=look)
+    finally:
+        if lookout is not None:
+            lookout.end()
+    return [flow.add(lock, lease) for lock, lease in taken]
 
 
 def enter_free(locks: Sequence[KeyLock], *, ttl: float, limit: int) -> list[Hold]:
@@ -186,4 +209,10 @@ def enter(
 
 async def aenter(flow: Flow, lock: KeyLock, *, ttl: float, wait: float | None) -> Hold:
     """As `enter()`, on an event loop."""
-    return flow.add(lock, await lock.aacquire(flow=flow.name, ttl=ttl, wait=wait))
+    lookout = flow.lookout([lock])
+    look = None if lookout is None else lookout.look
+    try:
+        return flow.add(lock, await lock.aacquire(flow=flow.name, ttl=ttl, wait=wait, look=look))
+    finally:
+        if lookout is not None:
+            lookout.end()

@@ -65,6 +65,12 @@ def face(request: pytest.FixtureRequest) -> Face:
     return FACES[request.param]
 
 
+@pytest.fixture(params=[name for name in FACES if name != "threads"])
+def loop(request: pytest.FixtureRequest) -> Face:
+    """As `face`, for what only tasks do."""
+    return FACES[request.param]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run a test that is a coroutine function; others are run as ever."""
@@ -73,7 +79,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     arguments: dict[str, Any] = {
         name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters
     }
-    arguments["face"].run(pyfuncitem.obj(**arguments))
+    (arguments.get("face") or arguments["loop"]).run(pyfuncitem.obj(**arguments))
     return True
 
 
