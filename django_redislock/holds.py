@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import ref
 
 from .lookout import Lookout
@@ -20,7 +20,6 @@ from .manylock import aacquire_all, aacquire_free, acquire_all, acquire_free
 from .runners import Runner, current_task
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Iterable, Sequence
 
     from .keylock import KeyLock
@@ -97,19 +96,16 @@ class Flow:
         self._mark = _flow.set(self)
         return True
 
-    def stands_still_for(self, task: asyncio.Task[Any]) -> bool:
-        """Whether it goes on only when the task does."""
-        return self._pid == os.getpid() and self._runner.stands_still_for(task)
-
     def lookout(self, locks: Iterable[KeyLock]) -> Lookout | None:
         """For a task that may have to wait for these, where a flow around this one has any of them."""
-        task, holds = current_task(), dict[str, Hold]()
+        leases: dict[str, tuple[Lease, Runner]] = {}
         around = self._outer
         while around is not None:
-            found = map(around.find, locks)
-            holds = {hold.lock.key.name: hold for hold in found if hold is not None} | holds
+            for hold in filter(None, map(around.find, locks)):
+                leases.setdefault(hold.lock.key.name, (hold.lease, around._runner))
             around = around._outer
-        return Lookout(task, holds) if task is not None and holds else None
+        task = current_task() if leases else None
+        return None if task is None else Lookout(task, leases)
 
     def nearest_owner(self) -> Flow | None:
         """This flow or the closest one around it that owns anything."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -13,31 +14,32 @@ from .stores.base import Edge
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .holds import Flow, Hold
     from .keys import Key
+    from .lease import Lease
+    from .runners import Runner
     from .stores.base import Held
 
 
 class Lookout:
     """What a task looks at while it waits: whether a flow around its own has the key, and awaits it."""
 
-    __slots__ = ("_holds", "_task")
+    __slots__ = ("_leases", "_task")
 
-    def __init__(self, task: asyncio.Task[Any], holds: Mapping[str, Hold]) -> None:
-        """`holds`: what the flows around have of the keys that it wants, by their names."""
+    def __init__(self, task: asyncio.Task[Any], leases: Mapping[str, tuple[Lease, Runner]]) -> None:
+        """`leases`: what the flows around have of the keys that it wants, by their names, and what runs these flows."""
         self._task = task
-        self._holds = holds
+        self._leases = leases
 
     def look(self, key: Key, held: Held) -> None:
         """Raise `Deadlock` where the key, of which the store has said this, cannot be given back before the task ends.
 
         It is called again and again: whoever has the key may begin later to await the task.
         """
-        hold = self._holds.get(key.name)
-        if hold is None or hold.lease.fence != held.fence or not hold.lease.trusted:
+        lease, runner = self._leases.get(key.name, (None, None))
+        if lease is None or runner is None or lease.fence != held.fence or not lease.trusted:
             return
-        _waits_for[self._task] = hold.flow
-        if any(map(hold.flow.stands_still_for, awaiters(self._task, is_stuck=lambda other: is_stuck(other, hold)))):
+        _waits_for[self._task] = runner
+        if any(map(runner.stands_still_for, awaiters(self._task, is_stuck=partial(is_stuck, runner)))):
             self.end()  # the others of a `gather()` may go on when this one fails
             raise awaited(key, held)
 
@@ -46,13 +48,13 @@ class Lookout:
         _waits_for.pop(self._task, None)
 
 
-_waits_for: WeakKeyDictionary[asyncio.Future[Any], Flow] = WeakKeyDictionary()
-"""Which flow has what a task waits for, where that flow is around it."""
+_waits_for: WeakKeyDictionary[asyncio.Future[Any], Runner] = WeakKeyDictionary()
+"""What runs the flow that has what a task waits for, where that flow is around it."""
 
 
-def is_stuck(task: asyncio.Future[Any], hold: Hold) -> bool:
+def is_stuck(runner: Runner, task: asyncio.Future[Any]) -> bool:
     """Whether it waits for what the same flow has."""
-    return not task.done() and _waits_for.get(task) is hold.flow
+    return not task.done() and _waits_for.get(task) is runner
 
 
 def awaited(key: Key, held: Held) -> Deadlock:

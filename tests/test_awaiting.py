@@ -145,16 +145,16 @@ async def gathered_with_what_may_fail(child: Any) -> None:
 
 
 async def waited_for(child: Any) -> None:
-    await asyncio.wait_for(asyncio.create_task(child), SHORT)
+    await asyncio.wait_for(asyncio.create_task(child), FOR_LONG)
 
 
 async def within_a_limit(child: Any) -> None:
-    async with asyncio.timeout(SHORT):
+    async with asyncio.timeout(FOR_LONG):
         await asyncio.create_task(child)
 
 
 async def within_a_limit_around_the_group(child: Any) -> None:
-    async with asyncio.timeout(SHORT), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(FOR_LONG), asyncio.TaskGroup() as group:
         group.create_task(child)
 
 
@@ -165,7 +165,7 @@ async def by_a_grandchild_with_a_limit(child: Any) -> None:
 async def within_somebodys_own_limit(child: Any) -> None:
     @asynccontextmanager
     async def limit() -> Any:
-        async with asyncio.timeout(SHORT):
+        async with asyncio.timeout(FOR_LONG):
             yield
 
     async with limit():
@@ -174,7 +174,7 @@ async def within_somebodys_own_limit(child: Any) -> None:
 
 async def within_a_limit_on_a_stack(child: Any) -> None:
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(asyncio.timeout(SHORT))
+        await stack.enter_async_context(asyncio.timeout(FOR_LONG))
         await asyncio.create_task(child)
 
 
