@@ -248,12 +248,20 @@ async def test_who_fails_lets_the_others_of_a_gather_have_it(loop):
 async def test_what_was_taken_away_by_force_is_not_the_parents_any_more(loop):
     """The parent does not know it yet, and the child has it when the other one gives it back."""
 
+    held = asyncio.Event()
+
+    async def hold() -> None:
+        async with lock("a"):
+            held.set()
+            await loop.until_waiting("a")
+            await asyncio.sleep(2 * waiting_module.GLANCE)
+
     async def take() -> str:
         await asyncio.to_thread(force_release, "a")
-        async with loop.held_by_another(lock("a")):
-            child = asyncio.create_task(enter())
-            await loop.until_waiting("a")
-        return await child
+        other = asyncio.create_task(hold())
+        await held.wait()
+        told, _ = await asyncio.gather(enter(), other, return_exceptions=True)
+        return told
 
     with pytest.raises(LeaseLost):
         async with lock("a"):
