@@ -256,7 +256,7 @@ async def test_what_was_taken_away_by_force_is_not_the_parents_any_more(loop):
             await loop.until_waiting("a")
             await asyncio.sleep(2 * waiting_module.GLANCE)
 
-    async def take() -> str:
+    async def take() -> object:
         await asyncio.to_thread(force_release, "a")
         other = asyncio.create_task(hold())
         await held.wait()
