@@ -14,6 +14,8 @@ from .stores.base import Ear, Edge, Grant, Held, Taken
 
 FIRST_PAUSE = 0.002
 LONGEST_PAUSE = 0.1
+LONGEST = 3600.0
+"""Seconds, since loops cannot wait for as long as a wait may be."""
 GLANCE = 0.2
 """Seconds between two looks of one who looks whether its waiting can end."""
 
@@ -94,8 +96,11 @@ def standing_in_line(store: Any, request: Request, ear: Ear, *, end: float | Non
         if left is not None and left <= 0:
             return answer
         pause = next_pause(pause)
-        longest = request.ttl / 2 if ear.channel else pause  # the place in the queue is kept for a ttl
-        seconds = bounded(longest, left=left, holder_left=answer.remaining)
+        if ear.kept:
+            seconds = LONGEST if left is None else min(LONGEST, left)
+        else:
+            longest = request.ttl / 2 if ear.channel else pause  # the place in the queue is kept for a ttl
+            seconds = bounded(longest, left=left, holder_left=answer.remaining)
         grant: Grant | None = yield from listening(
             ear, seconds, request.look and partial(request.look, request.key, answer)
         )

@@ -31,6 +31,7 @@ LAYERS = {
         "stores.discretion",
         "stores.election",
         "stores.inquiry",
+        "stores.lines",
         "stores.listing",
         "stores.clusternodes",
         "stores.loopconnections",
