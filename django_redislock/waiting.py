@@ -16,8 +16,8 @@ FIRST_PAUSE = 0.002
 LONGEST_PAUSE = 0.1
 LONGEST = 3600.0
 """Seconds, since loops cannot wait for as long as a wait may be."""
-GLANCE = 0.2
-"""Seconds between two looks of one who looks whether its waiting can end."""
+GLANCE, LONGEST_GLANCE = 0.2, 30.0
+"""Seconds between two looks of one who looks whether its waiting can end: twice as many each time, but so many at most."""
 
 Look = Callable[[Key, Held], object]
 """Takes a key, and what the store has said of it; raises where waiting for it would never end."""
@@ -112,10 +112,11 @@ def standing_in_line(store: Any, request: Request, ear: Ear, *, end: float | Non
 
 def listening(ear: Any, seconds: float, look: Callable[[], object] | None) -> Steps[Grant | None]:
     """Listen so long at most, and look from time to time. As `Ear.listen()`."""
-    end = clock.now() + seconds
+    end, pause = clock.now() + seconds, GLANCE
     while look is not None:
         look()
-        glance = min(end, clock.now() + GLANCE)
+        glance = min(end, clock.now() + pause)
+        pause = min(LONGEST_GLANCE, pause * 2)
         grant: Grant | None = yield ear.listen(glance - clock.now())
         if grant is not None or glance == end or clock.now() < glance:
             return grant

@@ -6,6 +6,10 @@
 local lock_key, queue_key, waiters_key = KEYS[1], KEYS[2], KEYS[3]
 local channel, root = ARGV[1], ARGV[2]
 
+local function flow_of(owner)
+  return string.sub(owner, 1, 16)
+end
+
 local answer = {redis.call('PTTL', lock_key)}
 local life = redis.call('PTTL', queue_key)
 local waiters = redis.call('HGETALL', waiters_key)
@@ -15,7 +19,7 @@ for index = 1, #waiters, 2 do
   if hears == channel then
     answer[#answer + 1] = token
     life = math.max(life, tonumber(ttl))
-    redis.call('PEXPIRE', root .. ':flow:' .. string.sub(token, 1, 16), ttl)
+    redis.call('PEXPIRE', root .. ':flow:' .. flow_of(token), ttl)
   end
 end
 if #answer > 1 then
