@@ -17,7 +17,7 @@ LONGEST_PAUSE = 0.1
 LONGEST = 3600.0
 """Seconds, since loops cannot wait for as long as a wait may be."""
 GLANCE, LONGEST_GLANCE = 0.2, 30.0
-"""Seconds between two looks of one who looks whether its waiting can end: twice as many each time, but so many at most."""
+"""Seconds between two looks of one who looks whether its waiting can end: twice as many each time, up to a limit."""
 
 Look = Callable[[Key, Held], object]
 """Takes a key, and what the store has said of it; raises where waiting for it would never end."""
