@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Literal
+from typing import Literal
 
 from asgiref.sync import sync_to_async
 from django.utils.asyncio import async_unsafe
@@ -134,52 +134,49 @@ class Guard(Keeper):
 
         `meanwhile` may be called, while the answer is on its way.
         """
-        place, lock, flow = self._sought(name)
-        hold = enter_again(flow, lock)
-        if hold is None:
-            hold = self._acquire(flow, lock, meanwhile=meanwhile, **self._limits(place, wait))
-            self._announce([hold], place.options)
-        return self._entered(hold)
-
-    async def _aenter(self, name: str, *, wait: Wait = UNSET) -> Entry:
-        """As `_enter()`."""
-        place, lock, flow = self._sought(name)
-        hold = enter_again(flow, lock)
-        if hold is None:
-            try:
-                hold = await aenter(flow, lock, **self._limits(place, wait))
-            except LockBusy as error:
-                self._send(signals.lock_contended, error=error)
-                raise
-            self._announce([hold], place.options)
-        return self._entered(hold)
-
-    def _sought(self, name: str) -> tuple[Locks, KeyLock, Flow]:
-        """Where the locks are kept, the one with this name, and who asks for it."""
         place = locks[self._terms.alias]
-        return place, place.lock(name, model=self._model), current_flow()
-
-    def _limits(self, place: Locks, wait: Wait) -> dict[str, Any]:
-        """How long it may take, and last."""
-        ttl, wait = self._terms.ttl, self._terms.wait if wait is UNSET else wait
-        return {
-            "ttl": place.options.ttl if ttl is UNSET else ttl,
-            "wait": place.options.wait if wait is UNSET else wait,
-        }
-
-    def _entered(self, hold: Hold) -> Entry:
+        lock, flow = place.lock(name, model=self._model), current_flow()
+        hold = enter_again(flow, lock)
+        if hold is None:
+            ttl, wait = self._limits(place, wait)
+            hold = self._acquire(flow, lock, ttl=ttl, wait=wait, meanwhile=meanwhile)
+            self._announce([hold], place.options)
         entry = Entry([hold])
         self._entries.append(entry)
         return entry
 
+    async def _aenter(self, name: str, *, wait: Wait = UNSET) -> Entry:
+        """As `_enter()`."""
+        place = locks[self._terms.alias]
+        lock, flow = place.lock(name, model=self._model), current_flow()
+        hold = enter_again(flow, lock)
+        if hold is None:
+            ttl, wait = self._limits(place, wait)
+            try:
+                hold = await aenter(flow, lock, ttl=ttl, wait=wait)
+            except LockBusy as error:
+                self._send(signals.lock_contended, error=error)
+                raise
+            self._announce([hold], place.options)
+        entry = Entry([hold])
+        self._entries.append(entry)
+        return entry
+
+    def _limits(self, place: Locks, wait: Wait) -> tuple[float, float | None]:
+        """How long it is to last, and how long it may take."""
+        _, ttl, usual, _ = self._terms
+        wait = usual if wait is UNSET else wait
+        return place.options.ttl if ttl is UNSET else ttl, place.options.wait if wait is UNSET else wait
+
     @async_unsafe("A lock that blocks its thread cannot be acquired in an async context: use `async with`.")
-    def _acquire(self, flow: Flow, lock: KeyLock, **how: Any) -> Hold:
+    def _acquire(
+        self, flow: Flow, lock: KeyLock, *, ttl: float, wait: float | None, meanwhile: Callable[[], object] | None
+    ) -> Hold:
         try:
-            hold = enter(flow, lock, **how)
+            return enter(flow, lock, ttl=ttl, wait=wait, meanwhile=meanwhile)
         except LockBusy as error:
             self._send(signals.lock_contended, error=error)
             raise
-        return hold
 
 
 def ensure_done(entry: Entry, answers: list[Answer]) -> None:

@@ -66,13 +66,13 @@ class Flow:
 
     def find(self, lock: KeyLock) -> Hold | None:
         """This flow's hold on the lock, if it has one."""
-        return self._holds.get((lock.store.scope, lock.key.name))
+        return self._holds.get(lock.slot)
 
     def add(self, lock: KeyLock, lease: Lease) -> Hold:
         """Note that this flow owns the lease."""
         if not self._runner.is_alive:  # one context may be that of several tasks, one after the other
             self._runner = Runner()
-        hold = self._holds[lock.store.scope, lock.key.name] = Hold(flow=self, lock=lock, lease=lease)
+        hold = self._holds[lock.slot] = Hold(flow=self, lock=lock, lease=lease)
         return hold
 
     def living_holds(self) -> list[Hold]:
@@ -81,9 +81,8 @@ class Flow:
 
     def forget(self, hold: Hold) -> None:
         """The lease of this hold is owned no more."""
-        slot = (hold.lock.store.scope, hold.lock.key.name)
-        if self._holds.get(slot) is hold:
-            del self._holds[slot]
+        if self._holds.get(hold.lock.slot) is hold:
+            del self._holds[hold.lock.slot]
 
     def proves_itself(self) -> bool:
         """Whether the code that asks runs in this flow's own context, or it waits for that; and in its own process."""

@@ -32,11 +32,13 @@ def operator_token() -> str:
 class KeyLock:
     """The lock on one key of one store. What begins with an a is for event loops, and asks the store's twin there."""
 
-    __slots__ = ("key", "store")
+    __slots__ = ("key", "slot", "store")
 
     def __init__(self, store: Store, key: Key) -> None:
         self.store = store
         self.key = key
+        self.slot = (store.scope, key.name)
+        """What is the same for all that are this lock."""
 
     def acquire(
         self, *, flow: str, ttl: float, wait: float | None, meanwhile: Callable[[], object] | None = None

@@ -132,7 +132,7 @@ class Lease:
     @property
     def trusted(self) -> bool:
         """Whether what needs the lease may be done now: it is held, and its deadline is not over."""
-        return self.state in OPEN
+        return self._state in OPEN if clock.now() < self.deadline else self.state in OPEN
 
     @property
     def ended(self) -> bool:

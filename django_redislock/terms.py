@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple, TypedDict
 
 from .conf import OnOutage
@@ -70,6 +71,8 @@ def read_terms(
 
     Raises `TypeError` or `ValueError`.
     """
+    if ttl is wait is max_hold is UNSET and not nowait:
+        return usual(alias)
     if nowait and wait is not UNSET:
         raise TypeError("nowait=True is wait=0: pass one of the two.")
     if max_hold is not UNSET:
@@ -77,6 +80,12 @@ def read_terms(
     if wait is not UNSET:
         return Terms(alias, UNSET if ttl is UNSET else read_ttl(ttl), read_wait(wait), max_hold)
     return Terms(alias, UNSET if ttl is UNSET else read_ttl(ttl), 0.0 if nowait else UNSET, max_hold)
+
+
+@lru_cache(maxsize=64)
+def usual(alias: str) -> Terms:
+    """The setting decides."""
+    return Terms(alias, ttl=UNSET, wait=UNSET)
 
 
 def check_terms(terms: LockTerms, *, call: str) -> None:

@@ -582,6 +582,8 @@ def test_a_store_that_only_threads_can_ask_is_asked_in_threads(tidy):
 class Wire:
     """A connection of a loop, and the pool that has no other."""
 
+    _sock = None
+
     def __init__(self) -> None:
         self.said: list[str] = []
 
@@ -613,11 +615,11 @@ def test_a_second_cancel_leaves_no_answer_unread_on_a_connection():
     question = next(steps)
     while question != "asked":
         question = steps.send(question)
-    assert steps.throw(asyncio.CancelledError()) == "send_command"
+    assert steps.throw(asyncio.CancelledError()) == "send_packed_command"
     assert steps.throw(asyncio.CancelledError()) == "disconnect"
     with pytest.raises(asyncio.CancelledError):
         next(steps)
-    assert wire.said == ["connect", "send_command", "disconnect", "given back"]
+    assert wire.said == ["connect", "send_packed_command", "disconnect", "given back"]
 
 
 def test_what_is_given_up_in_a_thread_is_given_back_after_it_was_taken(real_redis):

@@ -159,6 +159,23 @@ def test_it_stands_still_while_it_is_paused(visit, others):
         page.get_by_role("button", name="Resume").click()
 
 
+def test_a_click_is_not_lost_to_a_refresh(visit, others):
+    others.hold("nightly")
+    somebody = visit()
+    somebody.page.clock.install()
+    page = somebody.go(LIST)
+    row = page.locator("[data-redislock-lock]").element_handle()
+    row.hover()
+    page.mouse.down()
+    with page.expect_response(f"**{LIST}") as answer:
+        later(page, 6)
+    answer.value.finished()
+    page.wait_for_function("1 + 1")  # what is done with the answer has been done
+    assert row.evaluate("row => row.isConnected")
+    page.mouse.up()
+    page.wait_for_url("**/change/")
+
+
 def test_it_asks_nothing_while_nobody_looks(visit, others):
     somebody = visit()
     somebody.page.clock.install()

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from redis import Connection
 from redis import Redis as RedisClient
 
 from django_redislock.cli import findings
@@ -160,11 +161,20 @@ def test_a_database_that_a_cache_clears_is_told(real, settings):
 
 
 def test_connections_that_wait_for_ever_are_told(real, settings):
-    url = settings.CACHES["real"]["LOCATION"].partition("?")[0]
+    # django-redis keeps a pool by URL: this one is not asked for elsewhere, with other options.
+    url = settings.CACHES["real"]["LOCATION"].partition("?")[0] + "?client_name=patient"
     settings.CACHES = {"real": cache(url) | {"OPTIONS": {"CONNECTION_POOL_KWARGS": NO_TIME_OUTS}}}
     text, code = doctor()
     assert re.search(told("WARNING", "time-outs", "No socket_timeout and no socket_connect_timeout"), text)
     assert code == 1
+
+
+def test_time_outs_that_no_setting_names_are_those_of_the_client(real, settings):
+    url = settings.CACHES["real"]["LOCATION"].partition("?")[0]
+    settings.CACHES = {"real": cache(url)}
+    waits_for_ever = Connection().socket_timeout is None
+    said = told("WARNING", "time-outs", "No socket_timeout") if waits_for_ever else told("OK", "time-outs", r"\d+ s to")
+    assert re.search(said, doctor()[0])
 
 
 NO_TIME_OUTS = {"socket_timeout": None, "socket_connect_timeout": None}

@@ -13,7 +13,16 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
 
-from django_redislock import LeaseLost, LockBusy, LockNotHeld, StoreUnavailable, WaitTimeout, clock, lock, lock_many
+from django_redislock import (
+    LeaseLost,
+    LockBusy,
+    LockNotHeld,
+    StoreUnavailable,
+    WaitTimeout,
+    clock,
+    lock,
+    lock_many,
+)
 from django_redislock.guards import NamedLock
 from django_redislock.handler import locks
 from django_redislock.holder import encode_current

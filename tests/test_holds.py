@@ -24,13 +24,13 @@ pytestmark = pytest.mark.usefixtures("lock_alias")
 def trips(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Collects what is sent to Redis from now on."""
     sent: list[Any] = []
-    send = Connection.send_command
+    send = Connection.send_packed_command
 
     def note(self: Connection, *args: Any, **kwargs: Any) -> Any:
         sent.append(args)
         return send(self, *args, **kwargs)
 
-    monkeypatch.setattr(Connection, "send_command", note)
+    monkeypatch.setattr(Connection, "send_packed_command", note)
     return sent
 
 

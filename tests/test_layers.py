@@ -44,6 +44,7 @@ LAYERS = {
         "stores.tries",
         "stores.twins",
         "stores.nodes",
+        "stores.packing",
         "stores.panel",
         "stores.quorum",
         "stores.quorumear",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import pytest
 from django.conf import settings
@@ -180,16 +179,13 @@ def test_the_next_portion_has_left_before_the_answers_to_one_are_read(wire):
     class Noted:
         """A connection; notes what goes over it."""
 
-        def pack_commands(self, commands: Sequence[Any]) -> Sequence[Any]:
-            return commands
-
-        def send_packed_command(self, commands: Sequence[Any]) -> None:
-            events.extend("sent" for _ in commands)
+        def send_packed_command(self, together: Sequence[bytes]) -> None:
+            events.extend(["sent"] * b"".join(together).count(b"PING"))
 
         def read_response(self) -> None:
             events.append("read")
 
-    inquiries.exchange(Noted(), [("PING",)] * 20, [lambda reply: reply] * 20)
+    inquiries.exchange(Noted(), [[b"PING"]] * 20, [lambda reply: reply] * 20)
     assert events == ["sent"] * 16 + ["read"] * 8 + ["sent"] * 4 + ["read"] * 12
 
 

@@ -35,8 +35,8 @@ OF_A_BUCKET = ["list"]
 
 every_script = pytest.mark.parametrize("name", NAMES)
 every_script_for_one = pytest.mark.parametrize("name", ONE)
-every_file = pytest.mark.parametrize("path", [*NAMES, "parts/grant"])
-every_file_for_one = pytest.mark.parametrize("path", [*ONE, "parts/grant"])
+every_file = pytest.mark.parametrize("path", [*NAMES, "parts/lock"])
+every_file_for_one = pytest.mark.parametrize("path", [*ONE, "parts/lock"])
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def numbers_of(table: str, header: str) -> list[int]:
     """The numbers of the parameters that a header describes, those of the part that it refers to included."""
     found = re.search(rf"^-- {table} (.*(?:\n--      .*)*)", header, re.MULTILINE)
     text = found[1] if found else ""
-    shared = re.search(r"1 to (\d) as in parts/grant.lua", text)
+    shared = re.search(r"1 to (\d) as in parts/lock.lua", text)
     own = [int(number) for number in re.findall(r"  +(\d) (?!to \d)\w", f"  {text}")]
     return [*range(1, int(shared[1]) + 1 if shared else 1), *own]
 
@@ -84,11 +84,11 @@ def acquire(server: Any, token: str = "ours", ttl: int = TTL) -> Any:
 
 
 def release(server: Any, token: str = "ours") -> Any:
-    return run(server, "release", f"{SHARED} note-{token}", token, "shelf", "root", 10_000)
+    return run(server, "release", SHARED, token, "shelf", "root", 10_000)
 
 
 def renew(server: Any, token: str = "ours", ttl: int = 2 * TTL) -> Any:
-    return run(server, "renew", f"{LOCK} held note-{token}", token, ttl, "shelf")
+    return run(server, "renew", f"{LOCK} held released:{token}:shelf", token, ttl, "shelf")
 
 
 # Files
@@ -115,7 +115,7 @@ def test_the_header_describes_every_parameter(path, table):
     assert [number for number in described if number in used] == used
     shared = len(described) - len(used)
     assert described[shared:] == used
-    assert shared == 0 or shared == len(numbers_of(table, split("parts/grant")[0]))
+    assert shared == 0 or shared == len(numbers_of(table, split("parts/lock")[0]))
 
 
 @every_file_for_one
@@ -132,7 +132,7 @@ def test_only_keys_that_were_passed_are_touched_and_those_of_whoever_holds_the_l
     source = source_of(name)
     bound = re.findall(r"^local ([\w, ]+) = KEYS", source, re.MULTILINE)
     passed = {key for names in bound for key in names.split(", ")}
-    touched = set(re.findall(r"redis\.call\('(?!TIME|PUBLISH)\w+', ([^,)]+)", source))
+    touched = set(re.findall(r"\bcall\('(?!TIME|PUBLISH)\w+', ([^,)]+)", source))
     found_in_the_store = {"edge_key", "root .. ':flow:' .. flow_of(token", "note_key"}
     flows = {key for key in touched if key.startswith("root .. ':flow:' .. flow")}
     assert touched & passed
@@ -183,12 +183,13 @@ def test_release_frees_and_leaves_a_note(server):
     acquire(server)
     assert release(server) == 1
     assert server.exists(LOCK, "held") == 0
-    assert 0 < server.pttl("note-ours") <= 10_000
+    assert 0 < server.pttl("released:ours:shelf") <= 10_000
 
 
 def test_release_is_answered_twice_alike(server):
     acquire(server)
     assert [release(server), release(server)] == [1, 1]
+    assert release(server, "theirs") == 0
 
 
 @pytest.mark.parametrize(("owner", "reply"), [(None, 0), ("theirs", -1)])
@@ -198,7 +199,7 @@ def test_who_does_not_own_is_told_who_does(server, ask, owner, reply):
         acquire(server, owner)
     before = server.get(LOCK)
     assert ask(server) == reply
-    assert (server.get(LOCK), server.exists("note-ours")) == (before, 0)
+    assert (server.get(LOCK), server.exists("released:ours:shelf")) == (before, 0)
 
 
 def test_renew_keeps_the_lock_and_its_entry(server):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from redis.connection import Connection
 from redis.crc import key_slot
 
 from django_redislock.holder import Holder
@@ -48,7 +49,7 @@ every_verb = pytest.mark.parametrize("verb", list(calls()))
     ("verb", "keys", "args"),
     [
         ("acquire", SHARED, ("t", KEY.name, ROOT, 30_000, WHO, "c")),
-        ("release", (*SHARED, "released:t:bank.Account:42"), ("t", KEY.name, ROOT, RELEASE_NOTE_MS)),
+        ("release", SHARED, ("t", KEY.name, ROOT, RELEASE_NOTE_MS)),
         ("leave", SHARED, ("t", KEY.name, ROOT)),
         ("force", (*SHARED, "forced:t:bank.Account:42"), ("t", KEY.name, ROOT, RELEASE_NOTE_MS, 5_000, "")),
         ("renew", ("lock:bank.Account:42", "held", "released:t:bank.Account:42"), ("t", 60_000, KEY.name)),
@@ -77,9 +78,13 @@ def test_a_script_is_known_by_its_digest(verb):
     assert hashlib.sha1(script.source.encode()).hexdigest() == script.sha
 
 
-def test_a_release_is_remembered_for_its_own_token_only():
-    notes = {Verbs("").release(KEY, token=token).keys[-1] for token in ("a", "b")}
-    assert len(notes) == 2
+@every_verb
+@pytest.mark.parametrize("key", [KEY, Key("Käse:1")])
+def test_a_call_is_sent_as_the_client_would_send_it_also_the_second_time(verb, key):
+    call = calls(key=key)[verb]
+    words, pack = (len(call.keys), *call.keys, *call.args), Connection().pack_command
+    assert [call.packed] * 2 == [pack("EVALSHA", call.script.sha, *words), calls(key=key)[verb].packed]
+    assert call.packed_new == pack("EVAL", call.script.source, *words)
 
 
 @pytest.mark.parametrize(

@@ -202,6 +202,19 @@ def test_a_connection_that_broke_is_made_anew_and_all_ask_again(station):
     assert ears[1].listen(LONG).fence == 8
 
 
+def test_nobody_is_left_waiting_for_a_listener_that_failed_where_it_should_not(station, caplog):
+    station.failures = [TypeError("unexpected setting")] * 3
+    ear = station.ear("a")
+    station.radios[0].say(ValueError("unreadable message"))
+    assert station.radios[0].closed.is_set()
+    radio = station.next_radio()
+    assert ear.listen(LONG) is None
+    radio.say("a 8 5000000")
+    assert ear.listen(LONG).fence == 8
+    told = [record.exc_info[0] for record in caplog.records if record.levelname == "ERROR"]
+    assert told == [TypeError] * 3 + [ValueError]
+
+
 def test_there_is_no_channel_while_there_is_no_connection(station, monkeypatch):
     may_go_on, sleeps = threading.Event(), threading.Event()
 

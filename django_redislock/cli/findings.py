@@ -248,8 +248,8 @@ def clients(patient: Patient) -> Iterator[Finding]:
 
 def connections(patient: Patient) -> Iterator[Finding]:
     """Whether a server that hangs keeps the application from going on."""
-    found = patient.inquiry.settings()
-    missing = [name for name in ("socket_timeout", "socket_connect_timeout") if found.get(name) is None]
+    found = patient.inquiry.time_outs()
+    missing = [name for name, seconds in found.items() if seconds is None]
     if missing:
         yield Finding(
             Level.WARNING,
@@ -258,7 +258,8 @@ def connections(patient: Patient) -> Iterator[Finding]:
             'Set OPTIONS of the cache, such as "SOCKET_TIMEOUT": 5 and "SOCKET_CONNECT_TIMEOUT": 5.',
         )
     else:
-        yield Finding(Level.OK, "time-outs", f"{found['socket_timeout']:g} s, to connect as well.")
+        text = f"{found['socket_timeout']:g} s to answer, {found['socket_connect_timeout']:g} s to connect."
+        yield Finding(Level.OK, "time-outs", text)
 
 
 def known(patient: Patient) -> dict[str, Any]:

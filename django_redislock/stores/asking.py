@@ -19,6 +19,7 @@ from redis.exceptions import (
 from ..steps import Steps
 from .debts import NotNow
 from .discretion import hush
+from .packing import joined
 
 if TYPE_CHECKING:
     from .many import Batch
@@ -30,19 +31,23 @@ REDIRECTIONS = (AskError, ClusterDownError, TryAgainError)  # `MovedError` is an
 Evaluating = Callable[[Any, Any, Any], Steps[Any]]
 
 
+def opened(connection: Any) -> Any:
+    """Connect if need be. One that blocks and has a socket would find that out itself, but not as fast."""
+    return connection.connect() if getattr(connection, "_sock", None) is None else None
+
+
 def evaluating(connection: Any, call: Call[Any], meanwhile: Callable[[], object] | None) -> Steps[Any]:
     """One round trip; two when the server does not know the script yet. The time on the way is not lost.
 
     The connection stays open whatever happens, for more to be said on it.
     """
-    script, keys, args = call[:3]
-    yield connection.send_command("EVALSHA", script.sha, len(keys), *keys, *args)
+    yield connection.send_packed_command(call.packed)
     if meanwhile is not None:
         meanwhile()
     try:
         return (yield connection.read_response(disconnect_on_error=False))
     except NoScriptError:
-        yield connection.send_command("EVAL", script.source, len(keys), *keys, *args)
+        yield connection.send_packed_command(call.packed_new)
         return (yield connection.read_response(disconnect_on_error=False))
 
 
@@ -52,17 +57,17 @@ def evaluating_all(connection: Any, batch: Batch, meanwhile: None, *, within: fl
     The connection has to be one that blocks.
     """
     try:
-        replies = yield ask_all(connection, [("EVALSHA", call.script.sha, *call.words) for call in batch.calls], within)
+        replies = yield ask_all(connection, [call.packed for call in batch.calls], within)
     except NoScriptError:
         connection.disconnect()  # with it go the answers that were to come
         connection.connect()  # fakeredis' connections do not do that by themselves as they should
-        replies = yield ask_all(connection, [("EVAL", call.script.source, *call.words) for call in batch.calls], within)
+        replies = yield ask_all(connection, [call.packed_new for call in batch.calls], within)
     return list(replies)
 
 
-def ask_all(connection: Any, commands: Sequence[tuple[Any, ...]], within: float) -> list[Any]:
+def ask_all(connection: Any, commands: Sequence[list[bytes]], within: float) -> list[Any]:
     """Send the commands together. The first error is raised; answers that were to come after it are not read."""
-    connection.send_packed_command(connection.pack_commands(commands))
+    connection.send_packed_command(joined(commands))
     replies = []
     for _ in commands:
         if not connection.can_read(timeout=within):

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from . import scripts
 from .nodes import Ballot, Candidacy, Cycle, SitsOut, Vote
+from .packing import Keys
 from .verbs import Call, names_of, read_edges, read_held, root_of, text, to_ms
 
 if TYPE_CHECKING:
     from ..keys import Key
 
-VOTE = scripts.load("vote", "grant", "queue", "sitting")
-RAISE = scripts.load("raise", "grant")
+VOTE = scripts.load("vote")
+RAISE = scripts.load("raise")
 ADMIT = scripts.load("admit")
 
 NO_RUN = "-"
@@ -37,7 +38,7 @@ class Ballots:
         names = names_of(self._prefix, key.name)
         token, ttl, holder, least = candidacy
         args = (token, key.name, self._root, to_ms(ttl), holder, channel, least, run, self._guard)
-        return Call(VOTE, (*names.all, self._marker), args, read_vote)
+        return Call(VOTE, Keys((*names.all, self._marker)), args, read_vote)
 
     def raise_fence(self, key: Key, fence: int, *, token: str) -> Call[bool]:
         """Raise the fence of a vote."""
@@ -45,7 +46,7 @@ class Ballots:
 
     def admit(self, seat: SitsOut, *, run: str, kept: float) -> Call[int]:
         """Let the node vote earlier, which has lost nothing for so many seconds."""
-        return Call(ADMIT, (self._marker,), (run, seat.ends, to_ms(kept), self._guard), int)
+        return Call(ADMIT, Keys((self._marker,)), (run, seat.ends, to_ms(kept), self._guard), int)
 
 
 def read_vote(reply: list[Any]) -> Ballot:

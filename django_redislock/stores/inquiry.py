@@ -14,6 +14,7 @@ from .base import Held, Refusal
 from .connections import Connections
 from .discretion import hush, secrets_in
 from .listing import Listing, list_held
+from .packing import joined
 from .verbs import Call, Verbs
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ..keys import Key
 
 T = TypeVar("T")
-Commands = Sequence[Sequence[str | int]]
+Commands = Sequence[list[bytes]]
 
 PORTION = 8
 """Commands that are sent together."""
@@ -75,6 +76,12 @@ class Inquiry:
         """With what connections are made. Some of it is secret."""
         return dict(self._connect().connection_pool.connection_kwargs)
 
+    def time_outs(self) -> dict[str, float | None]:
+        """Seconds for which a connection waits, by name; `None`: for ever. What no setting says, redis-py decides."""
+        pool = self._connect().connection_pool
+        connection = pool.connection_class(**pool.connection_kwargs)
+        return {name: getattr(connection, name) for name in ("socket_timeout", "socket_connect_timeout")}
+
     def _ask_all(self, calls: Sequence[Call[T]], about: str) -> list[T]:
         """What is read of the answers, in one round trip. Raises `StoreUnavailable`."""
         commands = list(map(spell, calls, first_of_its_script(calls)))
@@ -115,11 +122,11 @@ def exchange(connection: Any, commands: Commands, read: Sequence[Callable[[Any],
     What it receives together it carries out to the end before it answers any of it, or serves anybody else.
     """
     answers: list[T] = []
-    connection.send_packed_command(connection.pack_commands(commands[:PORTION]))
+    connection.send_packed_command(joined(commands[:PORTION]))
     for start in range(0, len(commands), PORTION):
         coming = commands[start + PORTION : start + 2 * PORTION]
         if coming:
-            connection.send_packed_command(connection.pack_commands(coming))
+            connection.send_packed_command(joined(coming))
         answers += [read_one(connection.read_response()) for read_one in read[start : start + PORTION]]
     return answers
 
@@ -130,7 +137,6 @@ def first_of_its_script(calls: Sequence[Call[Any]]) -> list[bool]:
     return [script not in scripts[:number] for number, script in enumerate(scripts)]
 
 
-def spell(call: Call[Any], brings_text: bool) -> tuple[str | int, ...]:
-    """A call as a command."""
-    script = ("EVAL", call.script.source) if brings_text else ("EVALSHA", call.script.sha)
-    return (*script, len(call.keys), *call.keys, *call.args)
+def spell(call: Call[Any], brings_text: bool) -> list[bytes]:
+    """A call as it is sent."""
+    return call.packed_new if brings_text else call.packed

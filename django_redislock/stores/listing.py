@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, overload
 from ..holder import Holder, decode
 from ..keys import BUCKETS
 from . import scripts
+from .packing import Keys
 from .verbs import Call, root_of, text
 
 LIST = scripts.load("list")
@@ -118,7 +119,7 @@ class Listing(Sequence[Listed]):
 def list_held(prefix: str, *, alias: str, queues: bool) -> list[Call[Listing]]:
     """A call for each bucket below a prefix; together they give all that is held."""
     root, what, read = root_of(prefix), "queues" if queues else "numbers", partial(read_list, alias)
-    return [Call(LIST, (f"{root}:{{{bucket}}}:held",), (what,), read) for bucket in range(BUCKETS)]
+    return [Call(LIST, Keys((f"{root}:{{{bucket}}}:held",)), (what,), read) for bucket in range(BUCKETS)]
 
 
 def read_list(alias: str, reply: Any) -> Listing:

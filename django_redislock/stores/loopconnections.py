@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 PATIENCE = 5.0
 """Seconds within which an answer has to come, where the client's own settings have no limit."""
 
-NOT_FOR_LOOPS = {"parser_class", "retry", "redis_connect_func", "connection_pool", "event_dispatcher"}
+NOT_FOR_LOOPS = {
+    "parser_class",
+    "retry",
+    "redis_connect_func",
+    "connection_pool",
+    "event_dispatcher",
+    "maint_notifications_config",
+    "maint_notifications_pool_handler",
+}
 """Settings whose values are made for blocking connections. What they are for is done by the store itself."""
 
 
@@ -34,7 +42,6 @@ class LoopConnection:
 
     def __init__(self, pool: redis.ConnectionPool) -> None:
         self.make = maker_of(pool)
-        self._pack = packer_of(pool)
         self._patience: float = pool.connection_kwargs.get("socket_timeout") or PATIENCE
         self._connection: Any = None
         self._opening: asyncio.Task[None] | None = None
@@ -69,13 +76,13 @@ class LoopConnection:
             self._opening.add_done_callback(self._opened)
         await asyncio.shield(self._opening)
 
-    def send(self, words: tuple[Any, ...]) -> asyncio.Future[Any]:
-        """Send a command; gives its answer to be. Raises redis-py's `ConnectionError` when it is closed."""
+    def send(self, command: Iterable[bytes]) -> asyncio.Future[Any]:
+        """Send a command, as bytes; gives its answer to be. Raises redis-py's `ConnectionError` when it is closed."""
         if self._connection is None:
             raise ConnectionError("The connection was closed.")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
-        self._unsent += self._pack(*words)
+        self._unsent += command
         if not self._sent:
             self._flush()
         elif self._flushing is None:  # what other tasks ask in this round of the loop goes with it
@@ -202,10 +209,10 @@ class Turn:
         if not self._connection.is_open:
             await self._connection.open()
 
-    async def send_command(self, *words: Any) -> None:
+    async def send_packed_command(self, command: Iterable[bytes]) -> None:
         """Send a command."""
         await self.connect()
-        self._answers.append(self._connection.send(words))
+        self._answers.append(self._connection.send(command))
         self._opened = self._connection.opened
 
     async def read_response(self, *, disconnect_on_error: bool) -> Any:
@@ -220,11 +227,6 @@ class Turn:
         """Close the connection if it did not serve. One who was cancelled leaves it to others: no answers mix up."""
         if self._failed and self._opened is self._connection.opened:
             self._connection.break_off(ConnectionError("It was closed, since it did not serve somebody else."))
-
-
-def packer_of(pool: redis.ConnectionPool) -> Callable[..., Iterable[bytes]]:
-    """What makes bytes of a command: as connections that block do, which are quicker at it than those for loops."""
-    return pool.connection_class(**pool.connection_kwargs).pack_command  # type: ignore[no-any-return]  # of a stub
 
 
 def maker_of(pool: redis.ConnectionPool) -> Callable[..., Any]:

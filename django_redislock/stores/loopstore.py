@@ -11,7 +11,7 @@ from ..steps import arun
 from .asking import FAULTS
 from .base import Held
 from .discretion import hush
-from .loopconnections import LoopConnection
+from .loopconnections import NOT_FOR_LOOPS, LoopConnection
 from .loopwakeups import LoopWakeups
 from .redis import RedisStore
 from .subscription import OPTIONS, opening
@@ -78,7 +78,7 @@ class LoopStore(RedisStore):
 
 async def subscribe(connections: Any, channel: str, secrets: list[str]) -> LoopSubscription:
     """A subscription on a connection of its own. As `opening()`."""
-    connection = connections.make(**OPTIONS)
+    connection = connections.make(**{name: value for name, value in OPTIONS.items() if name not in NOT_FOR_LOOPS})
     await arun(opening(connection, channel, secrets))
     return LoopSubscription(connection, secrets)
 

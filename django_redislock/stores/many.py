@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import scripts
 from .base import Answer, Blocked, Edge, Renewal, TakenMany, Way
+from .packing import Keys
 from .verbs import RELEASE_NOTE_MS, Call, Settle, names_of, read_edges, read_held, read_nothing, root_of, text, to_ms
 
 if TYPE_CHECKING:
     from ..keys import Key
 
-ACQUIRE_MANY = scripts.load("acquire_many", "grant", "queue", "several")
-RELEASE_MANY, LEAVE_MANY, RENEW_MANY = (
-    scripts.load(verb, "grant", "several") for verb in ("release_many", "leave_many", "renew_many")
-)
+ACQUIRE_MANY, RELEASE_MANY = map(scripts.load, ("acquire_many", "release_many"))
+LEAVE_MANY, RENEW_MANY = map(scripts.load, ("leave_many", "renew_many"))
 
 PORTION = 500
 """Leases that one script renews: more of them would keep the server from others for over half a millisecond."""
@@ -67,7 +66,7 @@ class ManyVerbs:
         note = f"{names_of(self._prefix, keys[0].name).bucket}:released:{token}:{zlib.crc32(names.encode())}"
         args = (token, NO_NAME, self._root, RELEASE_NOTE_MS)
         settle: Settle = lambda asked: self.leave(keys, token=token)
-        return Call(RELEASE_MANY, (*self._locks(keys), note), args, read_answers, settle)
+        return Call(RELEASE_MANY, Keys((*self._locks(keys), note)), args, read_answers, settle)
 
     def renew(self, renewals: Sequence[Renewal]) -> Batch:
         """Keep the keys: so many calls that none of them takes long."""
@@ -80,8 +79,8 @@ class ManyVerbs:
         keys = self._locks([renewal.key for renewal in renewals])
         return Call(RENEW_MANY, keys, (tokens, NO_NAME, self._root, ttls), read_answers)
 
-    def _locks(self, keys: Sequence[Key]) -> tuple[str, ...]:
-        return tuple(names_of(self._prefix, key.name).lock for key in keys)
+    def _locks(self, keys: Sequence[Key]) -> Keys:
+        return Keys(names_of(self._prefix, key.name).lock for key in keys)
 
 
 def read_acquire_many(keys: Sequence[Key], reply: list[Any]) -> TakenMany | Blocked | tuple[Edge, ...]:

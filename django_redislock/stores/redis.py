@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..exceptions import StoreUnavailable
 from ..steps import Steps, run
-from .asking import BROKEN, FAULTS, Evaluating, evaluating, evaluating_all, settling
+from .asking import BROKEN, FAULTS, Evaluating, evaluating, evaluating_all, opened, settling
 from .connections import Connections
 from .debts import Debts
 from .discretion import hush, secrets_in
@@ -205,7 +205,7 @@ class RedisStore:
                 connections = tries.connections()
                 connection = yield connections.take()
                 try:
-                    yield connection.connect()
+                    yield opened(connection)
                     if self._debts:
                         yield from self._paying(connection)
                     asked = True
@@ -251,7 +251,7 @@ class RedisStore:
         try:
             if is_broken:
                 yield connection.disconnect()
-            yield connection.send_command("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)
+            yield connection.send_packed_command(call.packed_new)
         except FAULTS as error:
             logger.warning("Not answered, so what may be taken ends with its ttl: %s", hush(error, self._secrets))
 

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from importlib import resources
 
+from .packing import word
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -14,6 +16,10 @@ class Script:
 
     source: str
     sha: str
+    known: bytes
+    """What calls a script that the server knows, as it is sent."""
+    new: bytes
+    """What calls one that it does not."""
 
 
 def read(*path: str) -> str:
@@ -21,10 +27,17 @@ def read(*path: str) -> str:
     return resources.files(__package__).joinpath("scripts", *path).read_text(encoding="utf-8")
 
 
-def load(name: str, *parts: str) -> Script:
-    """Read `scripts/<name>.lua`, and before it the parts that it shares with other verbs."""
-    source = "".join([*(read("parts", f"{part}.lua") for part in parts), read(f"{name}.lua")])
-    return Script(source=source, sha=hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+def load(name: str) -> Script:
+    """Read `scripts/<name>.lua`, with the parts that it shares with other verbs where it names them."""
+    source = re.sub(r"^ *-- include: (.*)\n", lambda line: parts(line[1]), read(f"{name}.lua"), flags=re.MULTILINE)
+    sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+    known, new = word("EVALSHA") + word(sha), word("EVAL") + word(source)
+    return Script(source=source, sha=sha, known=known, new=new)
+
+
+def parts(names: str) -> str:
+    """The text of parts, one after the other."""
+    return "".join(read("parts", f"{name}.lua") for name in names.split())
 
 
 def commands() -> set[str]:

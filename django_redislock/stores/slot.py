@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import redis
 from redis.exceptions import MovedError, NoPermissionError, RedisError, ResponseError, TimeoutError
 
 from ..exceptions import StoreUnavailable
@@ -13,6 +12,7 @@ from .clusternodes import Nodes, Route
 from .discretion import hush, secrets_in
 from .redis import RedisStore
 from .replicas import ConfirmingEar
+from .subscription import OPTIONS
 from .verbs import text
 from .wakeups import Interrupted, Refused
 
@@ -111,9 +111,7 @@ class SlotSubscription:
         self._bucket = bucket
         options = self._node.pool.connection_kwargs
         self._secrets = secrets_in(options)
-        # Messages come as plain answers in the older protocol, which is all that the older clients know.
-        older = {"protocol": 2} if redis.VERSION >= (5,) else {}
-        self._connection: Any = self._node.pool.connection_class(**{**options, **older})
+        self._connection: Any = self._node.pool.connection_class(**options | OPTIONS)
         try:
             self._connection.connect()
             self._begin(channel)
@@ -132,7 +130,7 @@ class SlotSubscription:
             self._ask("SUBSCRIBE", channel)
 
     def _ask(self, command: str, channel: str) -> None:
-        self._connection.send_command(command, channel)
+        self._connection.send_command(command, channel.encode())  # as scripts are told it
         if not self._connection.can_read(timeout=CONFIRMATION):
             raise TimeoutError(f"no answer to {command} within {CONFIRMATION:g} s")
         self._connection.read_response(disconnect_on_error=False)

@@ -12,6 +12,7 @@ from .. import clock
 from .asking import BROKEN, FAULTS
 from .ballots import read_info
 from .inquiry import first_of_its_script, spell
+from .packing import joined
 from .verbs import Call
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Started(Generic[T]):
     def _send_once(self) -> Calls[T]:
         calls = self._make(self._line.connect(self._connection))
         self._asked = True
-        write(self._connection, [("EVALSHA", call.script.sha, *call.words) for call in calls])
+        self._connection.send_packed_command(joined(call.packed for call in calls))
         return calls
 
     def _read(self, until: float) -> list[T]:
@@ -110,7 +111,7 @@ class Started(Generic[T]):
             return read(self._connection, self._calls, until)
         except NoScriptError:
             commands = map(spell, self._calls, first_of_its_script(self._calls))
-            self._connection.send_packed_command(self._connection.pack_commands(list(commands)))
+            self._connection.send_packed_command(joined(commands))
             return read(self._connection, self._calls, until)
 
     def _failed(self, error: Exception) -> StoreUnavailable:
@@ -123,14 +124,6 @@ class Started(Generic[T]):
         self._line.undo(self._connection, self._undo(self._asked), follows=follows)
         self._line.drop(self._connection)
         self._line.give(self._connection)
-
-
-def write(connection: Any, commands: Sequence[tuple[Any, ...]]) -> None:
-    """Send the commands together."""
-    if len(commands) == 1:
-        connection.send_command(*commands[0])
-    else:
-        connection.send_packed_command(connection.pack_commands(commands))
 
 
 def read(connection: Any, calls: Calls[T], until: float) -> list[T]:

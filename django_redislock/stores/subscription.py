@@ -19,8 +19,14 @@ if TYPE_CHECKING:
 
     from redis import ConnectionPool
 
-HAS_PROTOCOLS = "protocol" in signature(redis.connection.AbstractConnection.__init__).parameters
-OPTIONS = {"protocol": 2} if HAS_PROTOCOLS else {}  # with RESP3 what is published comes beside the replies
+PLAIN = {
+    "protocol": 2,  # with 3 what is published comes beside the replies
+    "maint_notifications_config": None,  # these need 3, or hiredis
+    "maint_notifications_pool_handler": None,
+}
+KNOWN = signature(redis.connection.AbstractConnection.__init__).parameters
+OPTIONS = {name: value for name, value in PLAIN.items() if name in KNOWN}
+"""In the place of the pool's own, as far as this redis-py knows them."""
 
 
 def opening(connection: Any, channel: str, secrets: Sequence[str]) -> Steps[None]:
@@ -30,7 +36,7 @@ def opening(connection: Any, channel: str, secrets: Sequence[str]) -> Steps[None
     """
     try:
         yield connection.connect()
-        yield connection.send_command("SUBSCRIBE", channel)
+        yield connection.send_command("SUBSCRIBE", channel.encode())  # as scripts are told it
         # Until the server has confirmed: what is published before would be lost.
         yield connection.read_response(disconnect_on_error=False)
     except BaseException as error:

@@ -11,12 +11,12 @@ from ..holder import decode
 from ..keys import bucket_of
 from . import scripts
 from .base import Answer, Edge, Grant, Held, Kept, Taken
+from .packing import Keys, packed
 
 if TYPE_CHECKING:
     from ..keys import Key
 
-ACQUIRE = scripts.load("acquire", "grant", "queue")
-RELEASE, LEAVE, FORCE = (scripts.load(verb, "grant") for verb in ("release", "leave", "force"))
+ACQUIRE, RELEASE, LEAVE, FORCE = map(scripts.load, ("acquire", "release", "leave", "force"))
 RENEW, INSPECT, KEEP = map(scripts.load, ("renew", "inspect", "keep"))
 
 RELEASE_NOTE_MS = 10_000
@@ -38,16 +38,21 @@ class Call(NamedTuple, Generic[T]):
     """One script call and the function that reads its reply."""
 
     script: scripts.Script
-    keys: tuple[str, ...]
+    keys: Keys
     args: tuple[str | int, ...]
     read: Callable[[Any], T]
     settle: Settle | None = None
     """Makes the call that follows when no answer comes, so that nothing stays taken, carried out or not."""
 
     @property
-    def words(self) -> tuple[int | str, ...]:
-        """Keys and arguments, as they are sent."""
-        return (len(self.keys), *self.keys, *self.args)
+    def packed(self) -> list[bytes]:
+        """The call of a script that the server knows, as it is sent."""
+        return packed(self.script.known, self.keys, self.args)
+
+    @property
+    def packed_new(self) -> list[bytes]:
+        """The call that brings the text of the script."""
+        return packed(self.script.new, self.keys, self.args)
 
 
 class Question(Protocol[T_co]):
@@ -72,11 +77,8 @@ class Names(NamedTuple):
     fence: str
     queue: str
     waiters: str
-
-    @property
-    def all(self) -> tuple[str, str, str, str, str]:
-        """What a verb needs that may hand the lock over."""
-        return self[2:]
+    all: Keys
+    """What a verb needs that may hand the lock over."""
 
 
 def root_of(prefix: str) -> str:
@@ -89,15 +91,10 @@ def names_of(prefix: str, name: str) -> Names:
     """The names below a prefix (the cache's `KEY_PREFIX`, or nothing)."""
     root = root_of(prefix)
     bucket = f"{root}:{{{bucket_of(name)}}}"
-    return Names(
-        root=root,
-        bucket=bucket,
-        lock=f"{bucket}:lock:{name}",
-        held=f"{bucket}:held",
-        fence=f"{bucket}:fence",
-        queue=f"{bucket}:queue:{name}",
-        waiters=f"{bucket}:waiters:{name}",
-    )
+    lock, queue, waiters = (f"{bucket}:{kind}:{name}" for kind in ("lock", "queue", "waiters"))
+    held, fence = f"{bucket}:held", f"{bucket}:fence"
+    every = Keys((lock, held, fence, queue, waiters))
+    return Names(root, bucket, lock, held, fence, queue, waiters, every)
 
 
 class Verbs:
@@ -123,9 +120,8 @@ class Verbs:
     def release(self, key: Key, *, token: str) -> Call[Answer]:
         """Give the key back."""
         names = names_of(self._prefix, key.name)
-        keys = (*names.all, note_of(names, token, key))
         args = (token, key.name, self._root, RELEASE_NOTE_MS)
-        return Call(RELEASE, keys, args, ANSWERS.__getitem__, lambda asked: self.leave(key, token=token))
+        return Call(RELEASE, names.all, args, ANSWERS.__getitem__, lambda asked: self.leave(key, token=token))
 
     def leave(self, key: Key, *, token: str) -> Call[None]:
         """Stop waiting."""
@@ -136,33 +132,26 @@ class Verbs:
     def force(self, key: Key, *, token: str, ttl: float, fence: int | None) -> Call[Held | None]:
         """Take the key from whoever holds it, or from the owner with that fence."""
         names = names_of(self._prefix, key.name)
-        keys = (*names.all, f"{names.bucket}:forced:{token}:{key.name}")
+        keys = Keys((*names.all, f"{names.bucket}:forced:{token}:{key.name}"))
         args = (token, key.name, self._root, RELEASE_NOTE_MS, to_ms(ttl), "" if fence is None else fence)
         return Call(FORCE, keys, args, read_force)
 
     def renew(self, key: Key, *, token: str, ttl: float) -> Call[Answer]:
         """Keep the key."""
         names = names_of(self._prefix, key.name)
-        keys = (names.lock, names.held, note_of(names, token, key))
+        # With the name: a token that several keys were acquired for may be released of one after the other.
+        keys = Keys((names.lock, names.held, f"{names.bucket}:released:{token}:{key.name}"))
         return Call(RENEW, keys, (token, to_ms(ttl), key.name), ANSWERS.__getitem__)
 
     def inspect(self, key: Key) -> Call[Held | None]:
         """Learn who holds the key."""
         names = names_of(self._prefix, key.name)
-        return Call(INSPECT, (names.lock, names.queue, names.waiters), (), read_inspect)
+        return Call(INSPECT, Keys((names.lock, names.queue, names.waiters)), (), read_inspect)
 
     def keep(self, key: Key, *, channel: str) -> Call[Kept]:
         """Keep the places of those who wait for the key and listen on the channel."""
         names = names_of(self._prefix, key.name)
-        return Call(KEEP, (names.lock, names.queue, names.waiters), (channel, self._root), read_kept)
-
-
-def note_of(names: Names, token: str, key: Key) -> str:
-    """The note that a token has the key no more.
-
-    With the name: a token that several keys were acquired for may be released of one after the other.
-    """
-    return f"{names.bucket}:released:{token}:{key.name}"
+        return Call(KEEP, Keys((names.lock, names.queue, names.waiters)), (channel, self._root), read_kept)
 
 
 def to_ms(seconds: float) -> int:

@@ -166,12 +166,15 @@ class Wakeups:
                 self._give_up(error)
                 return
             except Interrupted as error:
-                pause = FIRST_PAUSE if self._ready.is_set() else min(LONGEST_PAUSE, pause * 2)
-                self._ready.clear()
                 logger.debug("The wake-up connection broke: %s", error)
-                if self._retire():
-                    return
-                yield self._pause(pause)
+            except Exception:
+                # Nobody may be left waiting for a listener that is dead.
+                logger.exception("Listening for releases failed; who waits asks again until it works")
+            pause = FIRST_PAUSE if self._ready.is_set() else min(LONGEST_PAUSE, pause * 2)
+            self._ready.clear()
+            if self._retire():
+                return
+            yield self._pause(pause)
 
     def _listening(self, subscription: Any) -> Steps[None]:
         """Pass on what is heard until nobody waits any more. Raises `Interrupted`."""

@@ -16,6 +16,7 @@ document.addEventListener("DOMContentLoaded", () => {
     let loadedAt = performance.now();
     let askedAt = loadedAt;
     let isAsking = false;
+    let isPressed = false;
 
     function spell(seconds) {
         const whole = Math.max(0, Math.floor(seconds));
@@ -169,7 +170,7 @@ document.addEventListener("DOMContentLoaded", () => {
             const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
             if (!answer.ok || !fresh.getElementById("redislock-live")) {
                 say(words.failed);
-            } else if (!paused) { // not while the answer was on its way either
+            } else if (!paused && !isPressed) { // not while the answer was on its way either
                 show(fresh);
             }
         } catch (error) {
@@ -177,6 +178,16 @@ document.addEventListener("DOMContentLoaded", () => {
         } finally {
             isAsking = false;
         }
+    }
+
+    // A click is on what was pressed: in the place of another row it would be lost.
+    document.addEventListener("pointerdown", () => {
+        isPressed = true;
+    });
+    for (const end of ["pointerup", "pointercancel"]) {
+        document.addEventListener(end, () => {
+            isPressed = false;
+        });
     }
 
     function tick() {

@@ -1,36 +1,46 @@
 -- acquire: take a free key for a token, or say who holds it, and join its queue if a wake-up channel is given. The
 -- token that holds it already, or waits already, is told so again.
 --
--- KEYS     1 to 5 as in parts/grant.lua
--- ARGV     1 to 3 as in parts/grant.lua   4 ttl in ms   5 holder   6 wake-up channel, or nothing: do not wait
+-- KEYS     1 to 5 as in parts/lock.lua
+-- ARGV     1 to 3 as in parts/lock.lua   4 ttl in ms   5 holder   6 wake-up channel, or nothing: do not wait
 -- returns  {1, fence}                                                     the key is the token's
 --          {0, fence, since in us, now in us, ttl left in ms, holder}     somebody else's
 --          {2, name, holder, name, holder, ...}                          waiting would never end: who holds what
+-- include: lock
 local ttl, holder, channel = ARGV[4], ARGV[5], ARGV[6]
 
 local now = server_time()
-local value = redis.call('GET', lock_key)
+-- Mostly there is none of these, and so nobody to ask or to hand over to.
+if call('EXISTS', lock_key, queue_key, held_key) == 0 then
+  local fence = next_fence(now)
+  own(token, fence, now, ttl, holder, true)
+  return {1, tonumber(fence)}
+end
+
+local value = call('GET', lock_key)
 if is_owner(value) then
   -- The answer, or the message of the grant, was missed: the asker counts its ttl from this question on.
-  redis.call('PEXPIRE', lock_key, ttl)
+  call('PEXPIRE', lock_key, ttl)
   note_held(now, ttl)
   return {1, tonumber(string.match(value, '^%S+ (%d+) '))}
 end
 
+-- include: grant
 if not value then
   -- Free: whoever waits for it comes first.
   local first, fence = hand_over()
   if not first then
-    fence = next_fence(string.format('%.0f', now), now)
+    fence = next_fence(now)
     own(token, fence, now, ttl, holder)
   end
   if not first or first == token then
     return {1, tonumber(fence)}
   end
-  value = redis.call('GET', lock_key)
+  value = call('GET', lock_key)
 end
 
-local left = redis.call('PTTL', lock_key)
+-- include: queue
+local left = call('PTTL', lock_key)
 if channel ~= '' then
   local edges = line_up(value, now, ttl, holder, channel)
   if edges then
@@ -38,4 +48,4 @@ if channel ~= '' then
   end
 end
 local _, fence, since, who = string.match(value, '^(%S+) (%d+) (%d+) (.*)$')
-return {0, tonumber(fence), tonumber(since), now, left, who}
+return {0, tonumber(fence), tonumber(since), tonumber(now), left, who}

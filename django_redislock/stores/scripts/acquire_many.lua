@@ -14,6 +14,7 @@
 -- returns  {1, fence, fence, ...}       one for each key; 0 for one that was not taken
 --          {0, index, fence, since in us, now in us, ttl left in ms, holder, index, ...}     who holds which
 --          {2, name, holder, ...}       waiting would never end: who holds what
+-- include: lock grant queue several
 local ttl, holder, channel, way, limit = ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
 
 local now = server_time()
@@ -40,7 +41,7 @@ end
 local function refusal(reply, index)
   local _, fence, since, who = string.match(values[index], '^(%S+) (%d+) (%d+) (.*)$')
   local left = call('PTTL', KEYS[index])
-  for _, part in ipairs({index, tonumber(fence), tonumber(since), now, left, who}) do
+  for _, part in ipairs({index, tonumber(fence), tonumber(since), tonumber(now), left, who}) do
     reply[#reply + 1] = part
   end
 end
@@ -48,7 +49,7 @@ end
 -- Makes the token the owner of the chosen locks, those that it owns already for another ttl. Gives their fences.
 local function take(chosen)
   local indexed, held_keys, fence_keys, fences = {}, {}, {}, {}
-  local now_ms, now_text = math.floor(now / 1000), string.format('%.0f', now)
+  local now_ms = string.sub(now, 1, -4)
   local expires = string.format('%.0f', now_ms + ttl)
   for _, index in ipairs(chosen) do
     local bucket = buckets[index]
@@ -67,7 +68,7 @@ local function take(chosen)
   for _, last in ipairs(values_of(fence_keys)) do
     fence = math.max(fence, tonumber(last or 0))
   end
-  local tail = ' ' .. now_text .. ' ' .. holder
+  local tail = ' ' .. now .. ' ' .. holder
   for _, index in ipairs(chosen) do
     if values[index] then
       fences[index] = tonumber(string.match(values[index], '^%S+ (%d+) '))
@@ -86,7 +87,7 @@ local function take(chosen)
   end
   in_portions(set, function(...) call('MSET', ...) end)
 
-  -- As in parts/grant.lua.
+  -- As in parts/lock.lua.
   local is_used = count_existing(held_keys) > 0
   for bucket, entries in pairs(indexed) do
     local held = bucket .. ':held'

@@ -2,26 +2,27 @@
 -- is nobody's to enter, and the one who held it comes to know. A note tells that one; another one keeps a question that
 -- was sent twice from taking the key away twice.
 --
--- KEYS     1 to 5 as in parts/grant.lua   6 note of what was done for this question
--- ARGV     1 to 3 as in parts/grant.lua; the token begins with !, and is new for each question   4 ms for which that is
+-- KEYS     1 to 5 as in parts/lock.lua   6 note of what was done for this question
+-- ARGV     1 to 3 as in parts/lock.lua; the token begins with !, and is new for each question   4 ms for which that is
 --          kept   5 ttl in ms   6 the fence of the owner who is meant, or nothing: whoever it is
 -- returns  {fence, since in us, now in us, ttl left in ms, holder}     who held it   or   false
+-- include: lock
 local done_key, done_ttl, ttl, meant = KEYS[6], ARGV[4], ARGV[5], ARGV[6]
 
-local done = redis.call('GET', done_key)
+local done = call('GET', done_key)
 if not done then
-  local value = redis.call('GET', lock_key)
+  local value = call('GET', lock_key)
   if value and (string.sub(value, 1, 1) == '!' or meant ~= '' and meant ~= string.match(value, '^%S+ (%d+) ')) then
     value = nil -- it is another's by now, or being taken away already
   end
-  local left = redis.call('PTTL', lock_key)
+  local left = call('PTTL', lock_key)
   done = value and left .. ' ' .. value or ''
-  redis.call('SET', done_key, done, 'PX', done_ttl)
+  call('SET', done_key, done, 'PX', done_ttl)
   if value then
     -- After that its deadline has told it already.
     local note_key = string.sub(held_key, 1, -#':held' - 1) .. ':released:' .. string.match(value, '^%S+') .. ':' .. name
-    redis.call('SET', note_key, '-2', 'PX', math.max(1, left))
-    redis.call('SET', lock_key, token .. string.match(value, '^%S+(.*)$'), 'PX', ttl)
+    call('SET', note_key, '-2', 'PX', math.max(1, left))
+    call('SET', lock_key, token .. string.match(value, '^%S+(.*)$'), 'PX', ttl)
     note_held(server_time(), ttl)
   end
 end
@@ -29,4 +30,4 @@ if done == '' then
   return false
 end
 local left, fence, since, who = string.match(done, '^(%S+) %S+ (%d+) (%d+) (.*)$')
-return {tonumber(fence), tonumber(since), server_time(), tonumber(left), who}
+return {tonumber(fence), tonumber(since), tonumber(server_time()), tonumber(left), who}

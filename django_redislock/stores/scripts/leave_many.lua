@@ -3,6 +3,7 @@
 -- KEYS     the keys of the locks
 -- ARGV     1 token   2 nothing   3 root of all names
 -- returns  1: the token neither waits for them nor holds them
+-- include: lock grant several
 local buckets, names, queues = read_keys(KEYS)
 for index, value in ipairs(values_of(KEYS)) do
   use(KEYS[index], buckets[index], names[index], queues[index])

@@ -5,6 +5,7 @@
 -- ARGV     1 token   2 nothing   3 root of all names   4 ms for which the note is kept, if the leases had as many left
 -- returns  for each lock one character: 1 released   0 nobody holds the key   2 somebody else does   3 it was taken
 --          away by force
+-- include: lock grant several
 local note_key, note_ttl = table.remove(KEYS), tonumber(ARGV[4])
 
 local values = values_of(KEYS)

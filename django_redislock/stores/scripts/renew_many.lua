@@ -4,6 +4,7 @@
 -- ARGV     1 their tokens, with a space between them   2 nothing   3 root of all names   4 their ttls in ms, likewise
 -- returns  for each lock one character: 1 renewed   0 nobody holds the key   2 somebody else does   3 it was taken away
 --          by force
+-- include: lock grant several
 local next_token, next_ttl = string.gmatch(token, '%S+'), string.gmatch(ARGV[4], '%S+')
 
 local time = call('TIME')

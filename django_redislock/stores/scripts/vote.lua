@@ -1,13 +1,14 @@
 -- vote: as acquire, at one of the nodes of a quorum, which may have to sit out. Whoever waits for the key is given it
 -- for a moment only, in which it has to ask the other nodes.
 --
--- KEYS     1 to 5 as in parts/grant.lua   6 marker of the node
--- ARGV     1 to 3 as in parts/grant.lua   4 ttl in ms   5 holder   6 wake-up channel, or nothing: do not wait
+-- KEYS     1 to 5 as in parts/lock.lua   6 marker of the node
+-- ARGV     1 to 3 as in parts/lock.lua   4 ttl in ms   5 holder   6 wake-up channel, or nothing: do not wait
 --          7 the least fence   8 run id of the server, or -   9 guard time in ms
 -- returns  {1, fence, now in us}                                          the vote is the token's
 --          {0, fence, since in us, now in us, ttl left in ms, holder}     somebody else's
 --          {2, {fence, ... as above}, {2, name, holder, name, holder, ...}}   waiting would never end: who holds what
 --          {3, ms left, their end in ms}                                  it sits out
+-- include: lock grant queue sitting
 local marker_key = KEYS[6]
 local ttl, holder, channel, least, run, guard = ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8], tonumber(ARGV[9])
 
@@ -20,38 +21,37 @@ if left > 0 then
   return {3, left, ends}
 end
 
-local value = redis.call('GET', lock_key)
+local value = call('GET', lock_key)
 if is_owner(value) then
-  redis.call('PEXPIRE', lock_key, ttl)
+  call('PEXPIRE', lock_key, ttl)
   note_held(now, ttl)
-  return {1, tonumber(string.match(value, '^%S+ (%d+) ')), now}
+  return {1, tonumber(string.match(value, '^%S+ (%d+) ')), tonumber(now)}
 end
 
 if not value then
   local first, fence = hand_over()
   if not first then
-    local floor = math.max(now, least)
-    fence = next_fence(string.format('%.0f', floor), floor)
+    fence = next_fence(string.format('%.0f', math.max(now, least)))
   end
   if not first or first == token then
     own(token, fence, now, ttl, holder)
-    return {1, tonumber(fence), now}
+    return {1, tonumber(fence), tonumber(now)}
   end
-  value = redis.call('GET', lock_key)
+  value = call('GET', lock_key)
 end
 
-local lives_for = redis.call('PTTL', lock_key)
+local lives_for = call('PTTL', lock_key)
 local _, fence, since, who = string.match(value, '^(%S+) (%d+) (%d+) (.*)$')
 if channel ~= '' then
   local edges = line_up(value, now, math.min(tonumber(ttl), TURN), holder, channel)
   if edges then
     -- Another node may see that there is no cycle.
-    return {2, {tonumber(fence), tonumber(since), now, lives_for, who}, edges}
+    return {2, {tonumber(fence), tonumber(since), tonumber(now), lives_for, who}, edges}
   end
   -- The turn is short; the place in the queue is kept for as long as a lease.
-  local life = math.max(tonumber(ttl), redis.call('PTTL', queue_key))
-  redis.call('PEXPIRE', queue_key, life)
-  redis.call('PEXPIRE', waiters_key, life)
-  redis.call('PEXPIRE', root .. ':flow:' .. flow_of(token), life)
+  local life = math.max(tonumber(ttl), call('PTTL', queue_key))
+  call('PEXPIRE', queue_key, life)
+  call('PEXPIRE', waiters_key, life)
+  call('PEXPIRE', root .. ':flow:' .. flow_of(token), life)
 end
-return {0, tonumber(fence), tonumber(since), now, lives_for, who}
+return {0, tonumber(fence), tonumber(since), tonumber(now), lives_for, who}

@@ -18,12 +18,12 @@ local function cycle(edge_key, edge_value)
       -- A lease of its own that it does not trust any more is no cycle either: that expires.
       return #channels > 0 and edges or nil
     end
-    local waits = redis.call('GET', root .. ':flow:' .. flow)
+    local waits = call('GET', root .. ':flow:' .. flow)
     if not waits then
       return nil
     end
     channels[#channels + 1], edge_key = string.match(waits, '^(%S+) (.*)$')
-    edge_value = redis.call('GET', edge_key)
+    edge_value = call('GET', edge_key)
     if not edge_value then
       return nil
     end
@@ -32,19 +32,19 @@ end
 
 -- Joins the queue of a lock that has this value, once; gives the cycle instead where waiting would never end.
 local function line_up(value, now, ttl, holder, channel)
-  local entry = channel .. ' ' .. ttl .. ' ' .. string.format('%.0f', now) .. ' ' .. holder
-  if redis.call('HEXISTS', waiters_key, token) == 0 then
+  local entry = channel .. ' ' .. ttl .. ' ' .. now .. ' ' .. holder
+  if call('HEXISTS', waiters_key, token) == 0 then
     local edges = cycle(lock_key, value)
     if edges then
       return edges
     end
-    redis.call('HSET', waiters_key, token, entry)
-    redis.call('RPUSH', queue_key, token)
+    call('HSET', waiters_key, token, entry)
+    call('RPUSH', queue_key, token)
   end
   -- A waiter asks again before this is over; what is left when all are dead goes within the longest ttl.
-  local life = math.max(tonumber(ttl), redis.call('PTTL', queue_key))
-  redis.call('PEXPIRE', queue_key, life)
-  redis.call('PEXPIRE', waiters_key, life)
-  redis.call('SET', root .. ':flow:' .. flow_of(token), channel .. ' ' .. lock_key, 'PX', life)
+  local life = math.max(tonumber(ttl), call('PTTL', queue_key))
+  call('PEXPIRE', queue_key, life)
+  call('PEXPIRE', waiters_key, life)
+  call('SET', root .. ':flow:' .. flow_of(token), channel .. ' ' .. lock_key, 'PX', life)
 end
 

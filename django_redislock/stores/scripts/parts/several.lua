@@ -1,7 +1,6 @@
--- several: what the verbs for several locks share, put after parts/grant.lua. They get the keys of the locks only, of
+-- several: what the verbs for several locks share, put after those. They get the keys of the locks only, of
 -- as many buckets as there are, and read from these the names of the rest.
 
-local call = redis.call
 local mine = token .. ' '
 
 local function is_mine(value)
@@ -48,7 +47,7 @@ local function read_keys(keys)
   return buckets, names, queues
 end
 
--- Points the functions of parts/grant.lua at one of the locks.
+-- Points the functions of those before at one of the locks.
 local function use(key, bucket, plain, queue)
   lock_key, name, queue_key = key, plain, queue
   held_key, fence_key, waiters_key = bucket .. ':held', bucket .. ':fence', bucket .. ':waiters:' .. plain

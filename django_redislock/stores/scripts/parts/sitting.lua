@@ -6,11 +6,11 @@
 
 -- Milliseconds for which it sits out yet, and their end.
 local function sits_out(marker_key, run, guard, now_ms)
-  local last_run, ends = string.match(redis.call('GET', marker_key) or '', '^(%S+) (%d+)$')
+  local last_run, ends = string.match(call('GET', marker_key) or '', '^(%S+) (%d+)$')
   ends = tonumber(ends)
   if not ends or (run ~= '-' and run ~= last_run) or ends > now_ms + guard then
     ends = now_ms + guard
-    redis.call('SET', marker_key, run .. ' ' .. string.format('%.0f', ends))
+    call('SET', marker_key, run .. ' ' .. string.format('%.0f', ends))
   end
   return math.max(0, ends - now_ms), ends
 end

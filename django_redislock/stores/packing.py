@@ -1,0 +1,49 @@
+"""Calls as bytes: what stays the same of them from call to call is encoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property, lru_cache
+from itertools import chain
+
+Args = tuple[str | int, ...]
+
+
+class Keys(tuple[str, ...]):
+    """The keys of a call. Those that are kept for the next call have their bytes with them."""
+
+    @cached_property
+    def packed(self) -> bytes:
+        """Their number, and they themselves."""
+        return word(len(self)) + b"".join(map(key, self))
+
+
+def packed(command: bytes, keys: Keys, args: Args) -> list[bytes]:
+    """The command on these keys; the first argument is new each time. As redis-py's connections send it."""
+    number = 3 + len(keys) + len(args)
+    if not args:
+        return [b"*%d\r\n%b%b" % (number, command, keys.packed)]
+    return [b"*%d\r\n%b%b%b%b" % (number, command, keys.packed, word(args[0]), usual(args[1:]))]
+
+
+def joined(commands: Iterable[list[bytes]]) -> list[bytes]:
+    """Commands that are sent together."""
+    return [b"".join(chain.from_iterable(commands))]
+
+
+def word(value: str | int) -> bytes:
+    """One word of a command. Names are in UTF-8, whatever encoding the cache has for its values."""
+    data = value.encode() if isinstance(value, str) else b"%d" % value
+    return b"$%d\r\n%b\r\n" % (len(data), data)
+
+
+@lru_cache(maxsize=8192)
+def key(name: str) -> bytes:
+    """As `word()`, for one that comes again."""
+    return word(name)
+
+
+@lru_cache(maxsize=1024)
+def usual(args: Args) -> bytes:
+    """As `word()` for each, for such as come together again."""
+    return b"".join(map(word, args))
