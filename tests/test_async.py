@@ -30,7 +30,7 @@ from django_redislock.exceptions import LossReason
 from django_redislock.handler import locks
 from django_redislock.keylock import KeyLock
 from django_redislock.keys import Key
-from django_redislock.steps import Steps, arun
+from django_redislock.steps import Steps, arun, shielded
 from django_redislock.stores.base import Answer, Taken
 from django_redislock.stores.loopconnections import LoopConnection
 from django_redislock.stores.redis import RedisStore
@@ -412,6 +412,53 @@ def test_the_release_is_carried_out_although_the_task_is_cancelled(tidy):
         assert await lock(NAME, alias="real").ainfo() is None
 
     going_through(work())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_is_shielded_is_done_however_often_its_task_is_cancelled(fails):
+    done: list[str] = []
+
+    async def give_back() -> None:
+        for step in ("asked", "answered"):
+            await asyncio.sleep(0.02)
+            done.append(step)
+        if fails:
+            raise ZeroDivisionError("nobody answers")
+
+    async def work() -> list[str]:
+        task = asyncio.create_task(shielded(give_back()))
+        for _ in range(3):
+            await asyncio.sleep(0.005)
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        return getattr(caught.value, "__notes__", [])
+
+    assert going_through(work()) == (["ZeroDivisionError: nobody answers"] if fails else [])
+    assert done == ["asked", "answered"]
+
+
+def test_who_cancels_itself_before_hears_of_it_afterwards():
+    done: list[str] = []
+
+    async def give_back() -> None:
+        await asyncio.sleep(0.01)
+        done.append("answered")
+
+    async def end() -> None:
+        current = asyncio.current_task()
+        assert current is not None
+        current.cancel()
+        await shielded(give_back())
+        done.append("went on")
+
+    async def work() -> bool:
+        task = asyncio.create_task(end())
+        await asyncio.wait([task])
+        return task.cancelled()
+
+    assert going_through(work())
+    assert done == ["answered"]
 
 
 # Connections
