@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from weakref import ref
 
 from . import forks
+from .lookout import Lookout
 from .manylock import aacquire_all, aacquire_free, acquire_all, acquire_free
-from .runners import Runner
+from .runners import Runner, current_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -95,6 +96,17 @@ class Flow:
         self._mark = _flow.set(self)
         return True
 
+    def lookout(self, locks: Iterable[KeyLock]) -> Lookout | None:
+        """For a task that may have to wait for these, where a flow around this one has any of them."""
+        leases: dict[str, tuple[Lease, Runner]] = {}
+        around = self._outer
+        while around is not None:
+            for hold in filter(None, map(around.find, locks)):
+                leases.setdefault(hold.lock.key.name, (hold.lease, around._runner))
+            around = around._outer
+        task = current_task() if leases else None
+        return None if task is None else Lookout(task, leases)
+
     def nearest_owner(self) -> Flow | None:
         """This flow or the closest one around it that owns anything."""
         flow: Flow | None = self
@@ -162,7 +174,14 @@ def enter_all(locks: Sequence[KeyLock], *, ttl: float, wait: float | None) -> li
 async def aenter_all(locks: Sequence[KeyLock], *, ttl: float, wait: float | None) -> list[Hold]:
     """As `enter_all()`, on an event loop."""
     flow = current_flow()
-    return [flow.add(lock, lease) for lock, lease in await aacquire_all(locks, flow=flow.name, ttl=ttl, wait=wait)]
+    lookout = flow.lookout(locks)
+    look = None if lookout is None else lookout.look
+    try:
+        taken = await aacquire_all(locks, flow=flow.name, ttl=ttl, wait=wait, look=look)
+    finally:
+        if lookout is not None:
+            lookout.end()
+    return [flow.add(lock, lease) for lock, lease in taken]
 
 
 def enter_free(locks: Sequence[KeyLock], *, ttl: float, limit: int) -> list[Hold]:
@@ -186,4 +205,10 @@ def enter(
 
 async def aenter(flow: Flow, lock: KeyLock, *, ttl: float, wait: float | None) -> Hold:
     """As `enter()`, on an event loop."""
-    return flow.add(lock, await lock.aacquire(flow=flow.name, ttl=ttl, wait=wait))
+    lookout = flow.lookout([lock])
+    look = None if lookout is None else lookout.look
+    try:
+        return flow.add(lock, await lock.aacquire(flow=flow.name, ttl=ttl, wait=wait, look=look))
+    finally:
+        if lookout is not None:
+            lookout.end()

@@ -14,7 +14,7 @@ from .keys import Key
 from .lease import Lease
 from .steps import Steps, arun, run
 from .stores.base import Answer, Edge, Held, Store
-from .waiting import Obtained, Outcome, Request, obtaining
+from .waiting import Look, Obtained, Outcome, Request, obtaining
 
 logger = logging.getLogger("django_redislock")
 
@@ -51,9 +51,12 @@ class KeyLock:
         """
         return run(self._acquiring(self.store, self._request(flow, ttl, meanwhile), wait))
 
-    async def aacquire(self, *, flow: str, ttl: float, wait: float | None) -> Lease:
-        """As `acquire()`. Cancelled, it gives back what it may have got."""
-        return await arun(self._acquiring(self.store.twin, self._request(flow, ttl), wait))
+    async def aacquire(self, *, flow: str, ttl: float, wait: float | None, look: Look | None = None) -> Lease:
+        """As `acquire()`. Cancelled, it gives back what it may have got.
+
+        `look` is called with what the store says while it waits, and may raise what ends that.
+        """
+        return await arun(self._acquiring(self.store.twin, self._request(flow, ttl, look=look), wait))
 
     def release(self, lease: Lease) -> Answer:
         """Give the key back; the answer tells whether it was still held.
@@ -88,8 +91,10 @@ class KeyLock:
                 key=self.key.name,
             )
 
-    def _request(self, flow: str, ttl: float, meanwhile: Callable[[], object] | None = None) -> Request:
-        return Request(key=self.key, token=new_token(flow), ttl=ttl, holder=encode_current(), meanwhile=meanwhile)
+    def _request(
+        self, flow: str, ttl: float, meanwhile: Callable[[], object] | None = None, look: Look | None = None
+    ) -> Request:
+        return Request(self.key, new_token(flow), ttl, encode_current(), meanwhile, look)
 
     def _acquiring(self, store: Any, request: Request, wait: float | None) -> Steps[Lease]:
         try:

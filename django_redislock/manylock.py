@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from .keys import Key
 from .lease import Lease
 from .steps import Steps, arun, run
 from .stores.base import Answer, Blocked, Edge, Store, TakenMany, Way
-from .waiting import FIRST_PAUSE, bounded, next_pause
+from .waiting import FIRST_PAUSE, Look, bounded, listening, next_pause
 
 if TYPE_CHECKING:
     from .keylock import KeyLock
@@ -39,6 +40,8 @@ class Wish:
     token: str
     ttl: float
     holder: str
+    look: Look | None = None
+    """As in `Request`."""
 
     def ask(self, way: Way, *, limit: int | None = None, channel: str = "") -> Any:
         """Ask the store."""
@@ -80,14 +83,18 @@ def acquire_all(locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float 
     return run(acquiring_all(locks[0].store.whole, locks, flow=flow, ttl=ttl, wait=wait))
 
 
-async def aacquire_all(locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float | None) -> Taken:
-    """As `acquire_all()`, on an event loop."""
-    return await arun(acquiring_all(locks[0].store.whole.twin, locks, flow=flow, ttl=ttl, wait=wait))
+async def aacquire_all(
+    locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float | None, look: Look | None = None
+) -> Taken:
+    """As `acquire_all()`, on an event loop. `look` as in `KeyLock.aacquire()`."""
+    return await arun(acquiring_all(locks[0].store.whole.twin, locks, flow=flow, ttl=ttl, wait=wait, look=look))
 
 
-def acquiring_all(store: Any, locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float | None) -> Steps[Taken]:
+def acquiring_all(
+    store: Any, locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float | None, look: Look | None = None
+) -> Steps[Taken]:
     """The steps of `acquire_all()`."""
-    wish = Wish(store=store, locks=locks, token=new_token(flow), ttl=ttl, holder=encode_current())
+    wish = Wish(store=store, locks=locks, token=new_token(flow), ttl=ttl, holder=encode_current(), look=look)
     asked_at = clock.now()
     try:
         answer: TakenMany | Blocked | tuple[Edge, ...]
@@ -151,18 +158,17 @@ def standing_in_lines(wish: Wish, *, end: float | None) -> Steps[tuple[TakenMany
             if not isinstance(answer, Blocked) or (end is not None and clock.now() >= end):
                 return answer, asked_at
             pause = next_pause(pause)
-            yield listen(ear, answer, longest=wish.ttl / 2 if ear.channel else pause, end=end)
+            longest = bounded_by(answer, longest=wish.ttl / 2 if ear.channel else pause, end=end)
+            # What a grant says is not relied on: it may be that of a key waited for before, which was found by asking.
+            yield from listening(ear, longest, wish.look and partial(wish.look, *answer.by[0]))
     finally:
         ear.close()
 
 
-def listen(ear: Any, answer: Blocked, *, longest: float, end: float | None) -> Any:
-    """Wait until it is time to ask again.
-
-    What a grant says is not relied on: it may be that of a key waited for before, which was found by asking.
-    """
+def bounded_by(answer: Blocked, *, longest: float, end: float | None) -> float:
+    """Seconds until it is time to ask again."""
     left = None if end is None else end - clock.now()
-    return ear.listen(bounded(longest, left=left, holder_left=answer.by[0][1].remaining))
+    return bounded(longest, left=left, holder_left=answer.by[0][1].remaining)
 
 
 def refusal(blocked: Blocked, *, wait: float | None) -> LockBusy:

@@ -59,7 +59,13 @@ class Runner:
         if self._task is not None:
             theirs = self._task()
             return theirs is not None and ours is None and awaits_this_thread(theirs)
-        return ours is not None and self._thread.ident is not None and awaits_task(self._thread.ident, ours)
+        return ours is not None and self.stands_still_for(ours)
+
+    def stands_still_for(self, task: asyncio.Task[Any]) -> bool:
+        """Whether it is the task, or a thread that waits for it."""
+        if self._task is not None:
+            return self._task() is task
+        return self._thread.ident is not None and awaits_task(self._thread.ident, task)
 
 
 def current_task() -> asyncio.Task[Any] | None:

@@ -8,6 +8,7 @@ very place.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Coroutine, Generator
 from typing import Any, TypeVar
 
@@ -51,18 +52,25 @@ async def arun(steps: Steps[T]) -> T:
         return end.value  # type: ignore[no-any-return]  # what the generator returns
 
 
+class Unstoppable(asyncio.Task[T]):
+    """A task that nobody can cancel. Who awaits it and is cancelled hears of that when it has ended."""
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Refused: whoever was cancelled while awaiting this goes on to wait."""
+        return False
+
+
+AT_ONCE: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+"""Begins a task without waiting for the next round of the loop."""
+
+
 async def shielded(coroutine: Coroutine[Any, Any, T]) -> T:
     """Await it to its end also when the task is cancelled meanwhile; that is raised when it has ended."""
-    task = asyncio.ensure_future(coroutine)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is None:
-        return task.result()
-    failure = None if task.cancelled() else task.exception()
-    if failure is not None:
-        cancelled.add_note(f"{type(failure).__name__}: {failure}")
-    raise cancelled
+    task = Unstoppable(coroutine, loop=asyncio.get_running_loop(), **AT_ONCE)
+    try:
+        return await task
+    except asyncio.CancelledError as cancelled:
+        failure = None if task.cancelled() else task.exception()
+        if failure is not None:
+            cancelled.add_note(f"{type(failure).__name__}: {failure}")
+        raise

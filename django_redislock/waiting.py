@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 from . import clock
+from .keys import Key
 from .steps import Steps
 from .stores.base import Ear, Edge, Grant, Held, Taken
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from .keys import Key
-
 FIRST_PAUSE = 0.002
 LONGEST_PAUSE = 0.1
+LONGEST = 3600.0
+"""Seconds, since loops cannot wait for as long as a wait may be."""
+GLANCE, LONGEST_GLANCE = 0.2, 30.0
+"""Seconds between two looks of one who looks whether its waiting can end: twice as many each time, up to a limit."""
+
+Look = Callable[[Key, Held], object]
+"""Takes a key, and what the store has said of it; raises where waiting for it would never end."""
 
 
 class Request(NamedTuple):
@@ -27,6 +32,8 @@ class Request(NamedTuple):
     holder: str
     meanwhile: Callable[[], object] | None = None
     """Called while an answer is on its way, perhaps more than once."""
+    look: Look | None = None
+    """Called from time to time while it waits."""
 
 
 class Obtained(NamedTuple):
@@ -89,12 +96,31 @@ def standing_in_line(store: Any, request: Request, ear: Ear, *, end: float | Non
         if left is not None and left <= 0:
             return answer
         pause = next_pause(pause)
-        longest = request.ttl / 2 if ear.channel else pause  # the place in the queue is kept for a ttl
-        grant: Grant | None = yield ear.listen(bounded(longest, left=left, holder_left=answer.remaining))
+        if ear.kept:
+            seconds = LONGEST if left is None else min(LONGEST, left)
+        else:
+            longest = request.ttl / 2 if ear.channel else pause  # the place in the queue is kept for a ttl
+            seconds = bounded(longest, left=left, holder_left=answer.remaining)
+        grant: Grant | None = yield from listening(
+            ear, seconds, request.look and partial(request.look, request.key, answer)
+        )
         if grant is not None:
             at = granted_at(grant, answer, asked_at=asked_at)
             if clock.now() < at + clock.safe_ttl(request.ttl):  # else we stood still until it was over
                 return Obtained(fence=grant.fence, at=at)
+
+
+def listening(ear: Any, seconds: float, look: Callable[[], object] | None) -> Steps[Grant | None]:
+    """Listen so long at most, and look from time to time. As `Ear.listen()`."""
+    end, pause = clock.now() + seconds, GLANCE
+    while look is not None:
+        look()
+        glance = min(end, clock.now() + pause)
+        pause = min(LONGEST_GLANCE, pause * 2)
+        grant: Grant | None = yield ear.listen(glance - clock.now())
+        if grant is not None or glance == end or clock.now() < glance:
+            return grant
+    return (yield ear.listen(seconds))  # type: ignore[no-any-return]  # what an ear gives
 
 
 def granted_at(grant: Grant, answer: Held, *, asked_at: float) -> float:

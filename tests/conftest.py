@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from pytest_django import DjangoDbBlocker
 
 from django_redislock import forcing
 from tests.browser import find_browser
+from tests.faces import FACES, Face
 from tests.flows import until
 from tests.servers import Missing, Redis
 from tests.servers.redis import Doors
@@ -56,6 +58,30 @@ def db_alias(request: pytest.FixtureRequest) -> str:
     """
     alias: str = request.param
     return alias
+
+
+@pytest.fixture(params=list(FACES))
+def face(request: pytest.FixtureRequest) -> Face:
+    """Threads, tasks, and tasks on a loop of uvloop. A test that is a coroutine function is run by its face."""
+    return FACES[request.param]
+
+
+@pytest.fixture(params=[name for name in FACES if name != "threads"])
+def loop(request: pytest.FixtureRequest) -> Face:
+    """As `face`, for what only tasks do."""
+    return FACES[request.param]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that is a coroutine function; others are run as ever."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments: dict[str, Any] = {
+        name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters
+    }
+    (arguments.get("face") or arguments["loop"]).run(pyfuncitem.obj(**arguments))
+    return True
 
 
 @pytest.fixture(autouse=True)

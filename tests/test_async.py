@@ -22,22 +22,15 @@ from django.db import connection, transaction
 from django_redislock import (
     LeaseLost,
     LockBusy,
-    LockNotHeld,
     StoreUnavailable,
-    WaitTimeout,
     get_lease,
     lock,
-    lock_many,
-    locked,
-    locked_many,
 )
 from django_redislock.exceptions import LossReason
-from django_redislock.forcing import force_release
 from django_redislock.handler import locks
 from django_redislock.keylock import KeyLock
 from django_redislock.keys import Key
-from django_redislock.lease import LeaseState
-from django_redislock.steps import Steps, arun
+from django_redislock.steps import Steps, arun, shielded
 from django_redislock.stores.base import Answer, Taken
 from django_redislock.stores.loopconnections import LoopConnection
 from django_redislock.stores.redis import RedisStore
@@ -89,47 +82,12 @@ def account() -> Account:
     return Account.objects.create(number="12-34", owner="Ada", balance=100)
 
 
-def test_a_lock_is_held_within_async_with(lock_alias):
-    async def work() -> list[bool]:
-        seen = []
-        async with lock(NAME, alias=lock_alias) as lease:
-            seen += [lease.fence > 0, await lock(NAME, alias=lock_alias).ainfo() is not None]
-        return [*seen, await lock(NAME, alias=lock_alias).ainfo() is None]
-
-    assert going_through(work()) == [True] * 3
-
-
-def test_by_hand_as_well(lock_alias):
-    async def work() -> list[Any]:
-        shelf = lock(NAME, alias=lock_alias)
-        lease = await shelf.aacquire()
-        await lease.aextend(60)
-        held = lease.state
-        await shelf.arelease()
-        return [held, lease.state, lease.remaining > 0]
-
-    assert going_through(work()) == [LeaseState.HELD, LeaseState.RELEASED, False]
-
-
-def test_what_is_not_held_cannot_be_given_back(lock_alias):
-    with pytest.raises(LockNotHeld):
-        going_through(lock(NAME, alias=lock_alias).arelease())
-
-
 def test_blocking_on_a_loop_is_refused(lock_alias):
     async def work() -> None:
         lock(NAME, alias=lock_alias).acquire()
 
     with pytest.raises(SynchronousOnlyOperation, match="async with"):
         going_through(work())
-
-
-def test_a_task_enters_again_without_asking(lock_alias):
-    async def work() -> bool:
-        async with lock(NAME, alias=lock_alias) as outer, lock(NAME, alias=lock_alias, wait=0) as inner:
-            return outer is inner
-
-    assert going_through(work())
 
 
 @pytest.mark.parametrize("way", ["gather", "task", "group"])
@@ -152,31 +110,6 @@ def test_child_tasks_are_others(lock_alias, way):
             return task.result()
 
     assert going_through(work()) == "busy"
-
-
-def test_tasks_come_one_after_the_other(lock_alias):
-    inside: list[int] = []
-
-    async def one(number: int) -> None:
-        async with lock(NAME, alias=lock_alias):
-            inside.append(number)
-            await asyncio.sleep(0)
-            assert inside.pop() == number
-            assert not inside
-
-    async def work() -> None:
-        await asyncio.gather(*map(one, range(30)))
-
-    going_through(work())
-
-
-def test_the_wait_ends(lock_alias):
-    async def work() -> None:
-        async with lock(NAME, alias=lock_alias, wait=0.05):
-            raise AssertionError("it is held by another")
-
-    with held_by_another(NAME, lock_alias), pytest.raises(WaitTimeout, match=r"waited 0\.05 s"):
-        going_through(work())
 
 
 def test_threads_and_tasks_wait_for_each_other(lock_alias):
@@ -202,86 +135,6 @@ def test_threads_and_tasks_wait_for_each_other(lock_alias):
 
 
 # Rows
-
-
-def test_a_row_is_read_after_it_was_locked(account):
-    async def work() -> int:
-        async with Account.objects.locked(account.pk) as row:
-            row.balance -= 10
-            await row.asave()
-            return get_lease(row).fence
-
-    assert going_through(work()) > 0
-    account.refresh_from_db()
-    assert account.balance == 90
-
-
-def test_what_is_not_there_is_not_locked(account):
-    async def work() -> bool:
-        with pytest.raises(Account.DoesNotExist):
-            async with Account.objects.locked(account.pk + 1):
-                raise AssertionError("there is no such row")
-        return await Account.objects.ais_locked(account.pk + 1)
-
-    assert going_through(work()) is False
-
-
-def test_who_holds_a_row_is_told(account):
-    async def work() -> tuple[bool, bool]:
-        async with locked(account):
-            info = await Account.objects.alock_info(account.pk)
-            return info is not None, await Account.objects.ais_locked(account.pk)
-
-    assert going_through(work()) == (True, True)
-
-
-def test_a_lookup_finds_the_row(account):
-    async def work() -> Any:
-        async with Account.objects.locked(number="12-34") as row:
-            return row.pk
-
-    assert going_through(work()) == account.pk
-
-
-def test_several_rows_come_in_the_order_asked_for(account):
-    other = Account.objects.create(number="56-78", owner="Bob", balance=1)
-
-    async def work() -> list[Any]:
-        async with Account.objects.locked_many([other.pk, account.pk]) as rows:
-            assert await Account.objects.ais_locked(other.pk)
-            return [row.pk for row in rows]
-
-    assert going_through(work()) == [other.pk, account.pk]
-    assert not Account.objects.is_locked(other.pk)
-
-
-def test_a_row_that_is_missing_leaves_nothing_locked(account):
-    async def work() -> None:
-        async with locked_many(Account, [account.pk, account.pk + 1]):
-            raise AssertionError("one is missing")
-
-    with pytest.raises(Account.DoesNotExist, match=str(account.pk + 1)):
-        going_through(work())
-    assert not Account.objects.is_locked(account.pk)
-
-
-def test_several_names_at_once(lock_alias):
-    async def work() -> int:
-        async with lock_many(["b", "a"], alias=lock_alias) as leases:
-            with pytest.raises(LockBusy):
-                await asyncio.create_task(lock("a", alias=lock_alias, nowait=True).aacquire())
-            return len(leases)
-
-    assert going_through(work()) == 2
-
-
-def test_only_those_that_are_free(lock_alias):
-    async def work() -> list[str]:
-        async with lock_many(["a", "b"], alias=lock_alias, skip_locked=True) as leases:
-            return [lease.key.name for lease in leases]
-
-    with held_by_another("a", lock_alias):
-        assert going_through(work()) == ["b"]
 
 
 # Transactions
@@ -363,26 +216,6 @@ def test_a_row_can_be_pickled_without_its_lease(account):
             return copy
 
     going_through(work()).save()
-
-
-def test_a_lease_that_was_lost_is_told_at_the_end(lock_alias):
-    async def work() -> None:
-        async with lock(NAME, alias=lock_alias):
-            await sync_to_async(force_release)(NAME, alias=lock_alias)
-
-    with pytest.raises(LeaseLost, match="by force"):
-        going_through(work())
-
-
-def test_the_bodys_own_exception_wins(lock_alias):
-    async def work() -> None:
-        async with lock(NAME, alias=lock_alias):
-            await sync_to_async(force_release)(NAME, alias=lock_alias)
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError) as caught:
-        going_through(work())
-    assert "by force" in caught.value.__notes__[0]
 
 
 # Flows
@@ -579,6 +412,53 @@ def test_the_release_is_carried_out_although_the_task_is_cancelled(tidy):
         assert await lock(NAME, alias="real").ainfo() is None
 
     going_through(work())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_is_shielded_is_done_however_often_its_task_is_cancelled(fails):
+    done: list[str] = []
+
+    async def give_back() -> None:
+        for step in ("asked", "answered"):
+            await asyncio.sleep(0.02)
+            done.append(step)
+        if fails:
+            raise ZeroDivisionError("nobody answers")
+
+    async def work() -> list[str]:
+        task = asyncio.create_task(shielded(give_back()))
+        for _ in range(3):
+            await asyncio.sleep(0.005)
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        return getattr(caught.value, "__notes__", [])
+
+    assert going_through(work()) == (["ZeroDivisionError: nobody answers"] if fails else [])
+    assert done == ["asked", "answered"]
+
+
+def test_who_cancels_itself_before_hears_of_it_afterwards():
+    done: list[str] = []
+
+    async def give_back() -> None:
+        await asyncio.sleep(0.01)
+        done.append("answered")
+
+    async def end() -> None:
+        current = asyncio.current_task()
+        assert current is not None
+        current.cancel()
+        await shielded(give_back())
+        done.append("went on")
+
+    async def work() -> bool:
+        task = asyncio.create_task(end())
+        await asyncio.wait([task])
+        return task.cancelled()
+
+    assert going_through(work())
+    assert done == ["answered"]
 
 
 # Connections
@@ -787,17 +667,6 @@ def test_a_second_cancel_leaves_no_answer_unread_on_a_connection():
     with pytest.raises(asyncio.CancelledError):
         next(steps)
     assert wire.said == ["connect", "send_packed_command", "disconnect", "given back"]
-
-
-def test_a_lookup_by_hand_asks_the_database_in_a_thread(account):
-    async def work() -> list[Any]:
-        row = Account.objects.locked(number="12-34")
-        lease = await row.aacquire()
-        info = await row.ainfo()
-        await row.arelease()
-        return [info is not None and info.fence == lease.fence, await row.ainfo()]
-
-    assert going_through(work()) == [True, None]
 
 
 def test_what_is_given_up_in_a_thread_is_given_back_after_it_was_taken(real_redis):

@@ -22,6 +22,7 @@ from django_redislock.holder import Holder
 from django_redislock.keylock import NOT_HELD, busy, deadlock, not_held
 from django_redislock.keys import Key
 from django_redislock.lease import Lease
+from django_redislock.lookout import awaited
 from django_redislock.stores.base import Edge, Held
 from django_redislock.stores.redis import RedisStore
 from tests.pages import ROOT, text_of
@@ -109,6 +110,7 @@ MESSAGES: dict[str, Callable[[], Exception]] = {
     "busy": lambda: busy(KEY, HELD, wait=0),
     "waited": lambda: busy(KEY, HELD, wait=2),
     "deadlock": lambda: deadlock(KEY, EDGES),
+    "awaited": lambda: awaited(KEY, HELD),
     **{reason.value: partial(lost, reason) for reason in LossReason},
     "unavailable": unavailable,
     "changed": lambda: VersionConflict(f"bank.Report:42 {describe(3, 5)}"),

@@ -21,7 +21,6 @@ from django_redislock import (
     Deadlock,
     LeaseLost,
     LockBusy,
-    StoreUnavailable,
     WaitTimeout,
     clock,
     get_lease,
@@ -103,13 +102,6 @@ def held_elsewhere() -> Iterator[Any]:
 
 
 class TestNames:
-    def test_the_leases_come_in_the_order_asked_for(self, lock_alias):
-        with lock_many(["c", "a", "b", "a"], alias=lock_alias) as leases:
-            assert [lease.key.name for lease in leases] == ["c", "a", "b", "a"]
-            assert leases[1] is leases[3]
-            assert not any(map(is_free, NAMES))
-        assert all_free(*NAMES)
-
     def test_each_has_a_fence_of_its_own(self, lock_alias):
         names = [f"name-{number}" for number in range(200)]
         with lock_many(names) as first:
@@ -130,21 +122,6 @@ class TestNames:
             assert len(asked) == 1
         assert len(asked) == 2
         assert all_free("name-0", "name-500", "name-999")
-
-    def test_none_of_none(self, lock_alias, asked):
-        with lock_many([]) as leases:
-            assert leases == []
-        assert asked == []
-
-    def test_without_waiting_it_is_all_or_nothing(self, lock_alias, held_elsewhere):
-        held_elsewhere("b", "c")
-        with (
-            pytest.raises(LockBusy, match=r"b is held by .*; c by .*not waited for") as refusal,
-            lock_many(NAMES, nowait=True),
-        ):
-            forbidden()
-        assert refusal.value.key == "b"
-        assert is_free("a")
 
     def test_many_refusals_are_counted(self, lock_alias, held_elsewhere):
         names = [f"name-{number}" for number in range(10)]
@@ -173,17 +150,6 @@ class TestNames:
             forbidden()
         assert all_free("a", "c")
         assert not any(":queue:" in key or ":waiters:" in key or ":flow:" in key for key in left_in(lock_alias))
-
-    def test_who_waits_is_let_on_by_the_release(self, lock_alias, held_elsewhere):
-        held_elsewhere("b")
-        with ThreadPoolExecutor(1) as pool:
-            taken = pool.submit(self.take, NAMES)
-            wait_until(lambda: waiters_of("b") == 1)
-            assert not is_free("a")
-            assert is_free("c")
-            held_elsewhere.let_go()
-            assert taken.result(10) == NAMES
-        assert left_in(lock_alias) == set()
 
     @staticmethod
     def take(names: list[str]) -> list[str]:
@@ -260,24 +226,6 @@ class TestNames:
         assert isinstance(result[0], Deadlock)
         assert {edge.key for edge in result[0].edges} == {"a", "b"}
 
-    def test_the_newcomer_of_a_cycle_may_be_the_one_that_takes_many(self, lock_alias):
-        has_b, go_on = threading.Event(), threading.Event()
-
-        def other() -> None:
-            with lock("b"):
-                has_b.set()
-                with lock("z", wait=10):
-                    assert go_on.wait(10)
-
-        with ThreadPoolExecutor(1) as pool, lock("z"):
-            pool.submit(other)
-            assert has_b.wait(10)
-            wait_until(lambda: waiters_of("z") == 1)
-            with pytest.raises(Deadlock, match="Waiting for b would never end"), lock_many(NAMES, wait=10):
-                forbidden()
-            assert all_free("a", "c")
-            go_on.set()
-
     def test_what_is_held_is_entered_again(self, lock_alias, asked):
         with lock("a") as outer:
             asked.clear()
@@ -290,39 +238,12 @@ class TestNames:
             assert is_free("b")
         assert is_free("a")
 
-    def test_what_many_hold_is_entered_again(self, lock_alias, asked):
-        with lock_many(NAMES) as leases:
-            with lock("a") as lease:
-                assert lease is leases[1]
-            assert len(asked) == 1
-            assert not is_free("a")
-
-    def test_what_outlives_the_block_is_released_with_its_own_end(self, lock_alias):
-        guard = lock("a")
-        with lock_many(NAMES):
-            guard.acquire()
-        assert all_free("b", "c")
-        assert not is_free("a")
-        guard.release()
-        assert is_free("a")
-
     def test_a_lease_that_is_lost_is_told(self, lock_alias):
         with pytest.raises(LeaseLost, match="lease on b was lost"), lock_many(NAMES):
             for key in client_of(lock_alias).keys("*:lock:b"):
                 client_of(lock_alias).delete(key)
         assert left_in(lock_alias) == set() or left_in(lock_alias) == {held_index("b")}
         assert all_free(*NAMES)
-
-    def test_a_loss_is_noted_on_the_exception_of_the_body(self, lock_alias):
-        with pytest.raises(ValueError, match="body") as raised, lock_many(NAMES):
-            client_of(lock_alias).flushdb()
-            raise ValueError("body")
-        assert "was lost" in raised.value.__notes__[0]
-
-    def test_a_lease_can_be_extended_alone(self, lock_alias):
-        with lock_many(NAMES, ttl=10) as leases:
-            leases[0].extend(60)
-            assert leases[0].remaining > 50 > leases[1].remaining
 
     def test_the_lost_reply_of_a_release_is_given_again(self, lock_alias):
         store = locks[lock_alias].lock("a", model=None).store
@@ -355,14 +276,6 @@ class TestNames:
             assert not any(map(is_free, NAMES))
         assert all_free(*NAMES)
 
-    def test_redis_away_is_told(self, lock_alias, monkeypatch):
-        def fail(*args: Any) -> None:
-            raise ConnectionError("away")
-
-        monkeypatch.setattr("django_redislock.stores.redis.RedisStore._evaluating", staticmethod(fail))
-        with pytest.raises(StoreUnavailable, match="about a and 2 more"), lock_many(NAMES, nowait=True):
-            forbidden()
-
     async def _enter(self) -> None:
         with lock_many(NAMES):
             forbidden()
@@ -373,29 +286,12 @@ class TestNames:
 
 
 class TestThoseThatAreFree:
-    def test_they_come_in_the_order_asked_for(self, lock_alias, held_elsewhere):
-        held_elsewhere("a")
-        with lock_many(NAMES, skip_locked=True) as leases:
-            assert [lease.key.name for lease in leases] == ["c", "b"]
-        assert all_free("b", "c")
-
-    def test_so_many_at_most(self, lock_alias, held_elsewhere):
-        held_elsewhere("c")
-        with lock_many([*NAMES, "d"], skip_locked=True, limit=2) as leases:
-            assert [lease.key.name for lease in leases] == ["a", "b"]
-            assert is_free("d")
-
     def test_what_is_held_counts(self, lock_alias, asked):
         with lock("b") as outer, lock_many(NAMES, skip_locked=True, limit=2) as leases:
             assert [lease.key.name for lease in leases] == ["c", "b"]
             assert outer in leases
         with lock_many(["a", "b"]), lock_many(NAMES, skip_locked=True, limit=1) as leases:
             assert len(leases) == 1
-
-    def test_none_is_no_error(self, lock_alias, held_elsewhere):
-        held_elsewhere(*NAMES)
-        with lock_many(NAMES, skip_locked=True) as leases:
-            assert leases == []
 
     def test_sent_twice_it_takes_no_more(self, lock_alias):
         store = locks[lock_alias].lock("a", model=None).store

@@ -27,7 +27,7 @@ LOCK = SHARED.partition(" ")[0]
 
 FILES = resources.files("django_redislock.stores").joinpath("scripts")
 NAMES = sorted(file.name.removesuffix(".lua") for file in FILES.iterdir() if file.name.endswith(".lua"))
-ONE = ["acquire", "admit", "force", "inspect", "leave", "raise", "release", "renew", "vote"]
+ONE = ["acquire", "admit", "force", "inspect", "keep", "leave", "raise", "release", "renew", "vote"]
 SEVERAL = ["acquire_many", "leave_many", "release_many", "renew_many"]
 """Get the keys of as many locks as there are."""
 OF_A_BUCKET = ["list"]
@@ -222,6 +222,32 @@ def test_inspect_tells_who_holds_the_key_but_not_the_token(server):
 
 def test_inspect_tells_of_a_free_key_nothing(server):
     assert run(server, "inspect", f"{LOCK} queue waiters") is None
+
+
+def test_keep_keeps_the_places_of_one_channel_and_says_who_has_them(server):
+    acquire(server)
+    for token, channel in [("first-flow-of-all1", "here"), ("second-flow-of-al2", "there")]:
+        run(server, "acquire", SHARED, token, "shelf", "root", TTL, WHO, channel)
+    names = ["queue", "waiters", "root:flow:first-flow-of-al", "root:flow:second-flow-of-a"]
+    for name in names:
+        assert server.pexpire(name, TTL // 2)
+    left, *tokens = run(server, "keep", f"{LOCK} queue waiters", "here", "root")
+    assert 0 < left <= TTL
+    assert tokens == [b"first-flow-of-all1"]
+    assert [server.pttl(name) > TTL // 2 for name in names] == [True, True, True, False]
+
+
+def test_keep_shortens_nobodys_place(server):
+    acquire(server)
+    for token, ttl in [("a", 4 * TTL), ("b", TTL)]:
+        run(server, "acquire", SHARED, token, "shelf", "root", ttl, WHO, token)
+    run(server, "keep", f"{LOCK} queue waiters", "b", "root")
+    assert server.pttl("queue") > 3 * TTL
+
+
+def test_keep_brings_nothing_back(server):
+    assert run(server, "keep", f"{LOCK} queue waiters", "here", "root") == [-2]
+    assert server.exists("queue", "waiters") == 0
 
 
 # Round trips

@@ -48,6 +48,7 @@ class Ticker:
     def __init__(self) -> None:
         self.now = START
         self.channel = ""
+        self.kept = False
         self.listens = False
         self.asked: list[float] = []
         self.asked_on: list[str] = []

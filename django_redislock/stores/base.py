@@ -48,6 +48,16 @@ class Held:
     """Seconds for which the first of them has waited."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """The places of those who wait for a key and listen on one channel."""
+
+    left: float | None
+    """Seconds until the holder's ttl ends; nothing where nobody holds the key."""
+    tokens: frozenset[str]
+    """Who they are."""
+
+
 @dataclass(frozen=True, slots=True)
 class TakenMany:
     """The keys are ours, or with `Way.FREE` some of them."""
@@ -118,6 +128,10 @@ class Ear(Protocol):
     @property
     def channel(self) -> str:
         """What the store is told to publish on; empty where nothing can be heard, so that one has to ask."""
+
+    @property
+    def kept(self) -> bool:
+        """Whether the place in the queue is kept, and the holder's end looked for, without being asked again."""
 
     def listen(self, seconds: float) -> Grant | None:
         """Wait so long at most; nothing heard means that it is time to ask again."""

@@ -221,6 +221,8 @@ class ClusterStore:
 class SeveralEar:
     """An `Ear` for one who waits for several keys: it listens at the bucket of the key that is waited for now."""
 
+    kept = False
+
     def __init__(self, token: str, *, within: float | None, forget: Callable[[str], object]) -> None:
         self._token = token
         self._end = None if within is None else clock.now() + within

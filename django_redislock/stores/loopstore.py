@@ -9,6 +9,7 @@ from redis.exceptions import TimeoutError
 
 from ..steps import arun
 from .asking import FAULTS
+from .base import Held
 from .discretion import hush
 from .loopconnections import NOT_FOR_LOOPS, LoopConnection
 from .loopwakeups import LoopWakeups
@@ -19,7 +20,7 @@ from .wakeups import Interrupted
 
 if TYPE_CHECKING:
     from ..keys import Key
-    from .base import Renewal
+    from .base import Kept, Renewal
 
 
 class LoopStore(RedisStore):
@@ -33,12 +34,26 @@ class LoopStore(RedisStore):
     def __init__(self, store: RedisStore) -> None:
         super().__init__(store._connect, scope=store.scope, prefix=store.prefix, root=store.root)
         self._debts = store._debts
-        self._wakeups: Any = LoopWakeups(self._subscribe, prefix=store.root)
+        self._wakeups: Any = LoopWakeups(self._subscribe, prefix=store.root, keep=self.keep)
 
     async def aclose(self) -> None:
         """Close the connection."""
         if self._connections is not None:
             await self._connections.aclose()
+
+    async def acquire(  # type: ignore[override]
+        self, key: Key, *, token: str, ttl: float, channel: str = "", **asked: Any
+    ) -> Any:
+        """As `Store.acquire()`. The place of one who has to wait is kept from then on."""
+        answer = await super().acquire(key, token=token, ttl=ttl, channel=channel, **asked)  # type: ignore[misc]
+        if isinstance(answer, Held):
+            self._wakeups.line_up(key, token, channel, ttl=ttl, held=answer)
+        return answer
+
+    async def keep(self, key: Key, channel: str) -> Kept:
+        """Keep the places of those who wait for the key and listen on the channel."""
+        kept: Kept = await self._run(self._verbs.keep(key, channel=channel), key)
+        return kept
 
     def ear(self, token: str, *, within: float | None = None) -> Any:
         """As `Store.ear()`."""

@@ -27,6 +27,8 @@ MOMENT, STEP = 1.0, 0.005
 class QuorumEar:
     """An `Ear` at all nodes. What is heard is never the whole grant: it is time to ask again."""
 
+    kept = False
+
     def __init__(self, nodes: Sequence[Node], token: str, *, within: float | None) -> None:
         self._heard: queue.SimpleQueue[Grant | None] = queue.SimpleQueue()
         self._needed = majority.needed(len(nodes))

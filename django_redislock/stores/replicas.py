@@ -73,6 +73,8 @@ def is_ours(answer: Any) -> bool:
 class ConfirmingEar:
     """An `Ear` of one who, granted the key, asks for it once more: so the grant counts when replicas have that."""
 
+    kept = False
+
     def __init__(self, ear: Ear) -> None:
         self._ear = ear
         self.close = ear.close

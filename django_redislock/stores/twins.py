@@ -45,6 +45,8 @@ def in_a_thread(function: Callable[..., Any], *args: Any, **named: Any) -> Corou
 class EarInThread:
     """An `Ear` at which a thread listens."""
 
+    kept = False
+
     def __init__(self, ear: Any) -> None:
         self._ear = ear
         self.close = ear.close

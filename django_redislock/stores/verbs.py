@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 from ..holder import decode
 from ..keys import bucket_of
 from . import scripts
-from .base import Answer, Edge, Grant, Held, Taken
+from .base import Answer, Edge, Grant, Held, Kept, Taken
 from .packing import Keys, packed
 
 if TYPE_CHECKING:
     from ..keys import Key
 
 ACQUIRE, RELEASE, LEAVE, FORCE = map(scripts.load, ("acquire", "release", "leave", "force"))
-RENEW, INSPECT = map(scripts.load, ("renew", "inspect"))
+RENEW, INSPECT, KEEP = map(scripts.load, ("renew", "inspect", "keep"))
 
 RELEASE_NOTE_MS = 10_000
 """How long a release is remembered for the case that its reply is lost and the client sends it again: twice
@@ -148,6 +148,11 @@ class Verbs:
         names = names_of(self._prefix, key.name)
         return Call(INSPECT, Keys((names.lock, names.queue, names.waiters)), (), read_inspect)
 
+    def keep(self, key: Key, *, channel: str) -> Call[Kept]:
+        """Keep the places of those who wait for the key and listen on the channel."""
+        names = names_of(self._prefix, key.name)
+        return Call(KEEP, Keys((names.lock, names.queue, names.waiters)), (channel, self._root), read_kept)
+
 
 def to_ms(seconds: float) -> int:
     """Redis counts in milliseconds."""
@@ -180,6 +185,12 @@ def read_inspect(reply: list[Any] | None) -> Held | None:
     if reply is None:
         return None
     return replace(read_held(reply[:5]), waiters=reply[5], first_waits_for=(reply[2] - reply[6]) / 1e6)
+
+
+def read_kept(reply: list[Any]) -> Kept:
+    """`{ttl left in ms, token, token, ...}`."""
+    left, *tokens = reply
+    return Kept(left=left / 1e3 if left >= 0 else None, tokens=frozenset(map(text, tokens)))
 
 
 def read_held(reply: list[Any]) -> Held:

@@ -56,6 +56,8 @@ class WaitersEar:
 
     __slots__ = ("_heard", "_token", "_wakeups")
 
+    kept = False
+
     def __init__(self, wakeups: Wakeups, token: str, heard: Heard | None = None) -> None:
         self._wakeups = wakeups
         self._token = token

@@ -1,0 +1,273 @@
+"""A child task that wants the lock of those who await it: refused where that would never end, and only there."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+
+from django_redislock import Deadlock, LeaseLost, WaitTimeout, lock, lock_many
+from django_redislock import waiting as waiting_module
+from django_redislock.forcing import force_release
+
+pytestmark = pytest.mark.usefixtures("lock_alias")
+
+FOR_LONG = 30
+SHORT = 0.4
+
+
+async def enter(name: str = "a", *, wait: float | None = FOR_LONG) -> str:
+    async with lock(name, wait=wait):
+        return "entered"
+
+
+# Without a limit
+
+
+async def by_itself(child: Any) -> None:
+    await asyncio.create_task(child)
+
+
+async def gathered(child: Any) -> None:
+    await asyncio.gather(child)
+
+
+async def gathered_twice(child: Any) -> None:
+    await asyncio.gather(asyncio.gather(child))
+
+
+async def gathered_with_what_has_succeeded(child: Any) -> None:
+    await asyncio.gather(asyncio.sleep(0), child)
+
+
+async def gathered_with_errors_told(child: Any) -> None:
+    for answer in await asyncio.gather(child, asyncio.sleep(SHORT), return_exceptions=True):
+        if isinstance(answer, BaseException):
+            raise answer
+
+
+async def in_a_group(child: Any) -> None:
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(child)
+            group.create_task(asyncio.sleep(FOR_LONG))
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+
+
+async def by_a_grandchild(child: Any) -> None:
+    await asyncio.create_task(in_a_group(child))
+
+
+async def with_a_limit_of_nothing(child: Any) -> None:
+    async with asyncio.timeout(None):
+        await asyncio.create_task(child)
+
+
+async def later(child: Any) -> None:
+    task = asyncio.create_task(child)
+    await asyncio.sleep(SHORT)
+    await task
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        by_itself,
+        gathered,
+        gathered_twice,
+        gathered_with_what_has_succeeded,
+        gathered_with_errors_told,
+        in_a_group,
+        by_a_grandchild,
+        with_a_limit_of_nothing,
+        later,
+    ],
+)
+@pytest.mark.parametrize("wait", [FOR_LONG, None])
+async def test_a_child_that_is_awaited_for_ever_is_refused(loop, how, wait):
+    async with lock("a"):
+        with pytest.raises(Deadlock, match=r"^Waiting for a would never end: it is held by .* awaits this") as refused:
+            await how(enter(wait=wait))
+        assert await loop.waiters_of("a") == 0
+    assert refused.value.key == "a"
+    assert [(edge.key, edge.holder) for edge in refused.value.edges] == [("a", refused.value.holder)]
+    assert refused.value.holder.pid
+
+
+async def test_of_several_locks_too(loop):
+    async def enter_all() -> None:
+        async with lock_many(["b", "a"], wait=FOR_LONG):
+            raise AssertionError("one of them is its parent's")
+
+    async with lock("b"):
+        with pytest.raises(Deadlock, match="Waiting for b would never end: it is held by"):
+            await asyncio.gather(enter_all())
+        assert await loop.is_free("a")
+
+
+async def test_the_lock_of_a_grandparent_counts(loop):
+    async def child() -> None:
+        async with lock("b"):
+            await asyncio.gather(enter())
+
+    async with lock("a"):
+        with pytest.raises(Deadlock, match="Waiting for a"):
+            await asyncio.gather(child())
+
+
+async def test_of_children_that_all_want_it_the_last_one_is_refused_and_the_others_go_on(loop):
+    async with lock("a"):
+        children = [asyncio.create_task(enter()) for _ in range(4)]
+        with pytest.raises(Deadlock):
+            await asyncio.gather(*children)
+    answers = await asyncio.gather(*children, return_exceptions=True)
+    assert sorted(type(answer) is Deadlock for answer in answers) == [False, False, False, True]
+
+
+def test_a_thread_that_waits_for_the_loop_counts():
+    @async_to_sync
+    async def main() -> None:
+        await asyncio.gather(enter())
+
+    with lock("a"), pytest.raises(Deadlock):
+        main()
+
+
+# What could end
+
+
+async def gathered_with_what_may_fail(child: Any) -> None:
+    await asyncio.gather(child, asyncio.sleep(SHORT))
+
+
+async def waited_for(child: Any) -> None:
+    await asyncio.wait_for(asyncio.create_task(child), FOR_LONG)
+
+
+async def within_a_limit(child: Any) -> None:
+    async with asyncio.timeout(FOR_LONG):
+        await asyncio.create_task(child)
+
+
+async def within_a_limit_around_the_group(child: Any) -> None:
+    async with asyncio.timeout(FOR_LONG), asyncio.TaskGroup() as group:
+        group.create_task(child)
+
+
+async def by_a_grandchild_with_a_limit(child: Any) -> None:
+    await asyncio.create_task(within_a_limit(child))
+
+
+async def within_somebodys_own_limit(child: Any) -> None:
+    @asynccontextmanager
+    async def limit() -> Any:
+        async with asyncio.timeout(FOR_LONG):
+            yield
+
+    async with limit():
+        await asyncio.create_task(child)
+
+
+async def within_a_limit_on_a_stack(child: Any) -> None:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(asyncio.timeout(FOR_LONG))
+        await asyncio.create_task(child)
+
+
+async def shielded(child: Any) -> None:
+    await asyncio.shield(asyncio.create_task(child))
+
+
+async def in_a_set(child: Any) -> None:
+    await asyncio.wait([asyncio.create_task(child)])
+
+
+async def told_by_an_event(child: Any) -> None:
+    over = asyncio.Event()
+    task = asyncio.create_task(child)
+    task.add_done_callback(lambda task: over.set())
+    await over.wait()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        gathered_with_what_may_fail,
+        waited_for,
+        within_a_limit,
+        within_a_limit_around_the_group,
+        by_a_grandchild_with_a_limit,
+        within_somebodys_own_limit,
+        within_a_limit_on_a_stack,
+        shielded,
+        in_a_set,
+        told_by_an_event,
+    ],
+)
+async def test_a_child_whose_parent_could_go_on_waits(loop, how):
+    told: list[Any] = []
+
+    async def child() -> None:
+        try:
+            told.append(await enter(wait=SHORT / 2))
+        except BaseException as error:
+            told.append(type(error))
+            raise
+
+    async with lock("a"):
+        with suppress(WaitTimeout, asyncio.TimeoutError, ExceptionGroup):
+            await how(child())
+    assert told == [WaitTimeout]
+
+
+async def test_a_parent_that_does_something_else_meanwhile_is_waited_for(loop):
+    async with lock("a"):
+        child = asyncio.create_task(enter())
+        await loop.until_waiting("a")
+        await asyncio.sleep(2 * waiting_module.GLANCE)
+    assert await child == "entered"
+
+
+async def test_who_fails_lets_the_others_of_a_gather_have_it(loop):
+    async def fail() -> None:
+        await loop.until_waiting("a")
+        raise ZeroDivisionError
+
+    children = []
+    with pytest.raises(ZeroDivisionError):
+        async with lock("a"):
+            children.append(asyncio.create_task(enter()))
+            await asyncio.gather(*children, fail())
+    assert await children[0] == "entered"
+
+
+async def test_what_was_taken_away_by_force_is_not_the_parents_any_more(loop):
+    """The parent does not know it yet, and the child has it when the other one gives it back."""
+
+    held = asyncio.Event()
+
+    async def hold() -> None:
+        async with lock("a"):
+            held.set()
+            await loop.until_waiting("a")
+            await asyncio.sleep(2 * waiting_module.GLANCE)
+
+    async def take() -> object:
+        await asyncio.to_thread(force_release, "a")
+        other = asyncio.create_task(hold())
+        await held.wait()
+        told, _ = await asyncio.gather(enter(), other, return_exceptions=True)
+        return told
+
+    with pytest.raises(LeaseLost):
+        async with lock("a"):
+            assert await asyncio.create_task(take()) == "entered"
+
+
+async def test_a_child_that_does_not_wait_is_told_that_it_is_busy(loop):
+    async with lock("a"):
+        assert await loop.elsewhere(loop.attempt, lock("a", nowait=True)) == "busy"
