@@ -153,8 +153,8 @@ class TestRefusals:
             with pytest.raises(LockBusy, match="not waited for"):
                 await face.call(lock("a", wait=60), "acquire", wait=0)
 
-    async def test_the_wait_of_the_setting_counts_otherwise(self, face, settings, lock_alias):
-        settings.REDISLOCK = {"default": {"CACHE": lock_alias, "WAIT": 0}}
+    async def test_the_wait_of_the_setting_counts_otherwise(self, face, settings):
+        settings.REDISLOCK = {"default": settings.REDISLOCK["default"] | {"WAIT": 0}}
         async with face.held_by_another(lock("a")):
             with pytest.raises(LockBusy, match="not waited for"):
                 await face.call(lock("a"), "acquire")

@@ -20,6 +20,7 @@ from django_redislock.overview import held, infos
 from tests.flows import attempt, elsewhere, is_free, until, waiters_of
 from tests.panels import empty
 from tests.settings import cache
+from tests.test_contract import TestRefusals, TestUse  # noqa: F401 - the same holds everywhere
 from tests.test_forcing import (  # noqa: F401 - the same holds everywhere
     forced,
     test_another_holder_that_came_meanwhile_keeps_it,
@@ -32,7 +33,6 @@ from tests.test_forcing import (  # noqa: F401 - the same holds everywhere
     test_who_was_forced_out_is_told_so_when_it_gives_back,
 )
 from tests.test_holds import TestAsyncio, TestCounting, TestThreads  # noqa: F401 - the same holds everywhere
-from tests.test_names import TestRefusals, TestUse  # noqa: F401 - the same holds everywhere
 from tests.test_stores import keys_of
 from tests.testapp.models import Account
 
