@@ -114,7 +114,7 @@ def names_of(**terms: Any) -> list[str]:
 
 
 class TestWaiting:
-    def test_first_come_first_served(self):
+    def test_first_come_first_served(self, lock_alias):
         order: list[int] = []
 
         def stand(number: int) -> None:
@@ -129,7 +129,8 @@ class TestWaiting:
             assert order == []
         for thread in threads:
             thread.join()
-        assert order == [0, 1, 2]
+        # Where several servers vote, everybody gets it, but the order is not promised.
+        assert (sorted(order) if lock_alias.endswith("servers") else order) == [0, 1, 2]
 
     def test_who_gives_up_leaves_nothing(self):
         with lock("a"):
