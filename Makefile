@@ -48,7 +48,7 @@ docs: $(VENV)/with-docs
 	@$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs docs/_build/html
 
 clean:
-	rm -rf $(VENV) .tox build dist docs/_build htmlcov *.egg-info .coverage .coverage.* \
+	rm -rf $(VENV) .tox build dist docs/_build htmlcov *.egg-info .coverage .coverage.* .coverage-* \
 		.hypothesis .mypy_cache .pytest_cache .ruff_cache testproject/db.sqlite3*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
