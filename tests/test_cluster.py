@@ -438,7 +438,13 @@ class TestAFailOverThatTheFirstHasNotHeardOf:
         ask_only(deaf)
         nodes = nodes_of("default")
         replica = cluster.replica_of(cluster.owner(bucket("a")))
-        nodes.owner(bucket("a"))
+
+        def knows_the_replica() -> bool:
+            nodes.refresh()  # its client may be one that an earlier test has made, with whom it knew then
+            known = {(node.host, node.port) for node in nodes.client.get_nodes()}
+            return replica.address in known
+
+        until(knows_the_replica)
         for server in cluster.servers:
             if server is not replica:
                 nodes.note_hanging(nodes._node(server.address), 60)
