@@ -18,6 +18,7 @@ import uvloop
 from asgiref.sync import async_to_sync, sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connection, transaction
+from redis.exceptions import NoScriptError
 
 from django_redislock import (
     LeaseLost,
@@ -734,6 +735,20 @@ def test_cancelling_at_random_leaves_nothing(tidy, cancels):
         return len([task for task in others if task.get_name() not in ours])
 
     assert going_through(work(), debug=cancels < 1_000) == 0
+
+
+def test_who_is_cancelled_while_a_script_is_brought_leaves_the_others_their_connection(tidy):
+    async def work() -> bool:
+        await lock(NAME, alias="real").ainfo()
+        connections = locks["real"].store.twin._connections
+        turn = await connections.take()
+        await turn.send_packed_command([b"*3\r\n$7\r\nEVALSHA\r\n$40\r\n" + b"0" * 40 + b"\r\n$1\r\n0\r\n"])
+        with pytest.raises(NoScriptError):
+            await turn.read_response(disconnect_on_error=False)
+        await turn.disconnect()
+        return bool(connections.is_open)
+
+    assert going_through(work())
 
 
 def test_a_question_is_answered_although_every_idle_connection_was_closed(tidy):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 import redis.asyncio
 import redis.sentinel
-from redis.exceptions import ConnectionError, ResponseError, TimeoutError
+from redis.exceptions import ConnectionError, NoScriptError, ResponseError, TimeoutError
 
 from .asking import FAULTS
 
@@ -219,6 +219,8 @@ class Turn:
         """The answer to the next of those that were sent."""
         try:
             return await self._answers.popleft()
+        except NoScriptError:
+            raise  # an answer like others: the text of the script comes next, on the same connection
         except Exception:
             self._failed = True
             raise
