@@ -188,9 +188,9 @@ class TestSentinel:
 
     def test_who_holds_what_the_majority_does_not_know_is_told(self, sentinels, alone, net, told):
         net.cut(alone.host)
-        with pytest.raises(LeaseLost), lock("a", ttl=6):
+        with pytest.raises(LeaseLost), lock("b", ttl=6):
             until(lambda: sentinels.primary is not alone and sentinels.primary.is_primary)
             assert told == []
             net.heal()
             until(lambda: bool(told))
-        assert told == [("a", LossReason.STORE_RESTARTED)]
+        assert told == [("b", LossReason.STORE_RESTARTED)]
