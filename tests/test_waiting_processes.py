@@ -356,7 +356,7 @@ class TestAServerThatComesBack:
             with lock("a", wait=0.5):
                 raise AssertionError("entered")
 
-        lock("a").acquire()
+        threads.submit(lock("a").acquire).result()  # what nobody gives back is not this thread's
         waiter = threads.submit(try_for_a_while)
         in_line(1)
         own_redis.kill()
