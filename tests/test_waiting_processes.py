@@ -20,7 +20,7 @@ from django_redislock.holder import encode_current
 from django_redislock.keys import Key
 from django_redislock.stores.base import Held, Taken
 from django_redislock.stores.redis import RedisStore
-from tests.flows import PATIENCE, client_of, hearers_of, is_free, peer, until, waiters_of
+from tests.flows import PATIENCE, client_of, elsewhere, hearers_of, is_free, peer, until, waiters_of
 from tests.servers import Missing, Redis
 from tests.settings import cache
 from tests.testapp.models import Account
@@ -356,7 +356,7 @@ class TestAServerThatComesBack:
             with lock("a", wait=0.5):
                 raise AssertionError("entered")
 
-        threads.submit(lock("a").acquire).result()  # what nobody gives back is not this thread's
+        elsewhere(lock("a").acquire)  # what nobody gives back is not this thread's
         waiter = threads.submit(try_for_a_while)
         in_line(1)
         own_redis.kill()
