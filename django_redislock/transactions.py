@@ -37,10 +37,7 @@ def ensure_visible_end(connection: BaseDatabaseWrapper) -> None:
 
 def open_connections() -> list[BaseDatabaseWrapper]:
     """This thread's database connections that are inside a transaction of the user."""
-    made = connections._connections  # type: ignore[attr-defined]  # not in the stubs
-    # As `connections.all(initialized_only=True)`, which looks up each of them twice.
-    found = [getattr(made, alias, None) for alias in connections]
-    return [connection for connection in found if connection is not None and users_blocks(connection)]
+    return [connection for connection in connections.all(initialized_only=True) if users_blocks(connection)]
 
 
 def pins_snapshot(connection: BaseDatabaseWrapper) -> bool:

@@ -15,7 +15,8 @@ from django.core.cache import caches
 from django.test import override_settings
 from pytest_django import DjangoDbBlocker
 
-from django_redislock import forcing
+from django_redislock import forcing, signals
+from django_redislock.exceptions import LossReason
 from tests.browser import find_browser
 from tests.faces import FACES, Face
 from tests.flows import until
@@ -234,3 +235,16 @@ def parameters_of(item: pytest.Item) -> dict[str, str]:
     """The parameters that fixtures gave to this run of the test."""
     callspec = getattr(item, "callspec", None)
     return callspec.params if callspec else {}
+
+
+@pytest.fixture
+def lost() -> Iterator[list[tuple[str, LossReason]]]:
+    """The leases of which the loss was told."""
+    told: list[tuple[str, LossReason]] = []
+
+    def note(lease: Any, reason: LossReason, **named: Any) -> None:
+        told.append((lease.key.name, reason))
+
+    signals.lock_lost.connect(note)
+    yield told
+    signals.lock_lost.disconnect(note)

@@ -13,7 +13,7 @@ import pytest
 from django.test import override_settings
 from django_redis import get_redis_connection
 
-from django_redislock import LeaseLost, LockBusy, LockNotHeld, WaitTimeout, get_lease, lock, lock_many, signals
+from django_redislock import LeaseLost, LockBusy, LockNotHeld, WaitTimeout, get_lease, lock, lock_many
 from django_redislock.exceptions import LossReason
 from django_redislock.handler import locks
 from django_redislock.overview import held, infos
@@ -83,16 +83,6 @@ def lock_alias(request: pytest.FixtureRequest) -> Iterator[str]:
     entry = {"CACHE": place, "TTL": 30, "WAIT": 10}
     with override_settings(REDISLOCK={"default": entry, kind: entry}):
         yield kind
-
-
-@pytest.fixture
-def lost() -> Iterator[list[tuple[str, LossReason]]]:
-    """The leases of which the loss was told."""
-    told: list[tuple[str, LossReason]] = []
-    note = lambda lease, reason, **named: told.append((lease.key.name, reason))
-    signals.lock_lost.connect(note)
-    yield told
-    signals.lock_lost.disconnect(note)
 
 
 def keys(pattern: str) -> list[tuple[Any, bytes]]:

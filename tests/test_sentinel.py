@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import pytest
 
-from django_redislock import LeaseLost, StoreUnavailable, lock, lock_many, signals
+from django_redislock import LeaseLost, StoreUnavailable, lock, lock_many
 from django_redislock.exceptions import LossReason
 from django_redislock.handler import locks
 from django_redislock.keys import Key
@@ -21,19 +20,6 @@ from tests.ledger import COINS, PURSES, Ledger
 from tests.servers.sets import SentinelSet
 
 pytestmark = pytest.mark.usefixtures("sentinels")
-
-
-@pytest.fixture
-def lost() -> Iterator[list[tuple[str, LossReason]]]:
-    """The leases of which the loss was told."""
-    told: list[tuple[str, LossReason]] = []
-
-    def note(lease: Any, reason: LossReason, **named: Any) -> None:
-        told.append((lease.key.name, reason))
-
-    signals.lock_lost.connect(note)
-    yield told
-    signals.lock_lost.disconnect(note)
 
 
 def replicate(sentinels: SentinelSet) -> None:
