@@ -184,8 +184,8 @@ class TestMinReplicas:
         settings.REDISLOCK = {"default": {"CACHE": "watched", "MIN_REPLICAS": 1}}
         assert isinstance(self.take("before"), Taken)
         former = sentinels.primary
-        former.pause()
-        until(lambda: sentinels.primary is not former and sentinels.primary.is_primary)
+        with sentinels.replacing():
+            former.pause()
         (follower,) = {*sentinels.servers} - {former, sentinels.primary}
         until(lambda: follower.client.role()[2:4] == [sentinels.primary.port, "connected"])
         for sentinel in sentinels.sentinels:

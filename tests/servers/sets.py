@@ -6,8 +6,8 @@ import math
 import signal
 import socket
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ NODE_TIMEOUT_MS = 1000
 """Milliseconds after which a node of the cluster counts as gone."""
 MANUAL_FAILOVER = 6.0
 """Seconds after which a fail-over that was asked for and did not come about may be asked for again."""
-DOWN_AFTER_MS = 500
-"""Milliseconds after which a Sentinel takes a server for gone."""
+PATIENT_MS, ALERT_MS = 60_000, 500
+"""Milliseconds after which a Sentinel takes a server for gone. On a busy machine one soon looks gone that is not."""
 
 
 class Member(Redis):
@@ -129,7 +129,7 @@ class Watcher(Member):
             f"bind {LOOPBACK}",
             f"dir {self.directory}",
             "sentinel monitor locks {} {} 2".format(*self._primary.address),
-            f"sentinel down-after-milliseconds locks {DOWN_AFTER_MS}",
+            f"sentinel down-after-milliseconds locks {PATIENT_MS}",
             "sentinel failover-timeout locks 1000",
             "sentinel parallel-syncs locks 2",
         ]
@@ -176,14 +176,11 @@ class SentinelSet:
         self._until(self._is_settled)
 
     def _is_settled(self) -> bool:
-        primaries = {self.primary_says(sentinel) for sentinel in self.sentinels}
         up = [server for server in self.servers if server.is_primary]
-        if len(up) != 1 or primaries != {up[0].address}:
+        if len(up) != 1 or not self._agree():
             return False
-        says = self.sentinels[0].client.execute_command("SENTINEL", "MASTER", "locks")
-        state = says if isinstance(says, dict) else dict(zip(says[::2], says[1::2], strict=True))
-        knows_all = int(state["num-other-sentinels"]) == 2 and int(state["num-slaves"]) == 2
-        if not knows_all or "failover" in str(state["flags"]):
+        state = self._state(self.sentinels[0])
+        if int(state["num-other-sentinels"]) != 2 or int(state["num-slaves"]) != 2:
             return False
         up[0].client.set("settled", 1)
         return bool(up[0].client.execute_command("WAIT", 2, 500) == 2)
@@ -207,10 +204,35 @@ class SentinelSet:
 
     def lose_primary(self) -> Member:
         """Kill the primary, and wait until the Sentinels have another; gives that."""
-        lost = self.primary
-        lost.kill()
-        self._until(lambda: self.primary is not lost and self.primary.is_primary)
+        with self.replacing():
+            self.primary.kill()
         return self.primary
+
+    @contextmanager
+    def replacing(self) -> Iterator[None]:
+        """Let the Sentinels look closely meanwhile, and wait at the end until they have another primary."""
+        former = self.primary
+        self._take_for_gone_after(ALERT_MS)
+        try:
+            yield
+            self._until(lambda: self.primary is not former and self._agree())
+        finally:
+            self._take_for_gone_after(PATIENT_MS)
+
+    def _take_for_gone_after(self, milliseconds: int) -> None:
+        for sentinel in self.sentinels:
+            sentinel.client.execute_command("SENTINEL", "SET", "locks", "down-after-milliseconds", milliseconds)
+
+    def _agree(self) -> bool:
+        """Whether all Sentinels name the same primary, which is one, and none is about to replace it."""
+        states = [self._state(sentinel) for sentinel in self.sentinels]
+        ports = {int(state["port"]) for state in states}
+        return ports == {self.primary.door} and self.primary.is_primary and not any(map(is_replacing, states))
+
+    def _state(self, sentinel: Member) -> dict[str, Any]:
+        """What a Sentinel knows of the primary."""
+        says = sentinel.client.execute_command("SENTINEL", "MASTER", "locks")
+        return says if isinstance(says, dict) else dict(zip(says[::2], says[1::2], strict=True))
 
     def cut_replication(self) -> None:
         """From now on the primary alone knows what is written, until it is killed."""
@@ -236,6 +258,11 @@ class SentinelSet:
         """Stop all of them."""
         for server in (*self.sentinels, *self.servers):
             server.stop()
+
+
+def is_replacing(state: dict[str, Any]) -> bool:
+    """Whether a Sentinel that says this is about to replace the primary."""
+    return "failover" in str(state["flags"])
 
 
 class ClusterSet:
