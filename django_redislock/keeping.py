@@ -33,6 +33,8 @@ from .watchdog import watchdog
 logger = logging.getLogger("django_redislock")
 
 OUTSIDE: Savepoints = frozenset()
+DONE = [Answer.DONE]
+"""The usual answers."""
 
 
 class Entry:
@@ -154,7 +156,7 @@ class Keeper(ABC):
         self, holds: Sequence[Hold], answers: Sequence[Answer], before: RedisLockError | None
     ) -> RedisLockError | None:
         """The first loss: what was lost before, or what these answers to their release tell."""
-        if before is not None:
+        if before is not None or answers == DONE:
             return before
         for hold, answer in zip(holds, answers, strict=True):
             if answer is not Answer.DONE and not self._goes_on(hold.lease):
