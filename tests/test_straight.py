@@ -15,7 +15,7 @@ from redis.sentinel import SentinelManagedConnection
 
 from django_redislock import lock
 from django_redislock.handler import locks
-from django_redislock.stores.straight import Straight, read_answer, straightened
+from django_redislock.stores.straight import Straight, read_answer, read_within, straightened
 
 
 class Wire:
@@ -127,6 +127,23 @@ def test_what_the_server_tells_unasked_goes_to_redis_py(wire, pushes):
     assert wire.answer(b":5\r\n" + pushes[:9]) == 5
     assert wire.answer(pushes[9:] + b":6\r\n") == 6
     assert [message[0] for message in told] == [b"invalidate"] * 2
+
+
+def test_what_is_told_is_waited_for_so_long_and_read_in_its_order(wire):
+    assert read_within(wire.connection, 0.01) is None
+    wire.server.sendall(b":1\r\n:2\r\n*2\r\n:3")
+    assert [read_within(wire.connection, 0.01) for _ in range(3)] == [1, 2, None]
+    wire.server.sendall(b"\r\n:4\r\n")
+    assert read_within(wire.connection, 0.02) == [3, 4]
+
+
+def test_the_end_is_told_to_whoever_waits_to_be_told(wire):
+    wire.server.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(redis.ConnectionError):
+        read_within(wire.connection, 0.01)
+    wire.connection.disconnect()
+    with pytest.raises(redis.ConnectionError):
+        read_within(wire.connection, 0.01)
 
 
 def test_health_checks_stay_redis_pys_affair(redis_pys_own):

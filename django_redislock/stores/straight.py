@@ -47,6 +47,15 @@ class Straight:
             self._parser.handle_push_response(answer)
         return self.read_response(disconnect_on_error=False)
 
+    def read_within(self, seconds: float) -> Any:
+        """The next thing that the server says; `None` when that is nothing within so many seconds."""
+        if self._sock is not None and self._sock.gettimeout() != seconds:
+            self._sock.settimeout(seconds)
+        try:
+            return self.read_response(disconnect_on_error=False)
+        except redis.TimeoutError:
+            return None
+
 
 def read_answer(connection: Any) -> Any:
     """Wait for the answer to the one question that was sent; the connection stays open whatever happens.
@@ -56,6 +65,18 @@ def read_answer(connection: Any) -> Any:
     if isinstance(connection, Straight):
         return connection.read_answer()
     return connection.read_response(disconnect_on_error=False)
+
+
+def read_within(connection: Any, seconds: float) -> Any:
+    """The next thing that the server says on a connection for this alone; `None` when nothing within so many seconds.
+
+    `can_read()` asks the system three times before the answer is read.
+    """
+    if isinstance(connection, Straight):
+        return connection.read_within(seconds)
+    if connection.can_read(timeout=seconds):
+        return connection.read_response(disconnect_on_error=False)
+    return None
 
 
 @cache
