@@ -24,7 +24,7 @@ from .redis import LOOPBACK, Redis
 NODE_TIMEOUT_MS = 1000
 """Milliseconds after which a node of the cluster counts as gone."""
 MANUAL_FAILOVER = 6.0
-"""Seconds after which a fail-over that was asked for and did not come about may be asked for again."""
+"""Seconds after which a fail-over that was asked for and has not come about is asked for again."""
 PATIENT_MS, ALERT_MS = 60_000, 500
 """Milliseconds after which a Sentinel takes a server for gone. On a busy machine one soon looks gone that is not."""
 
@@ -130,7 +130,7 @@ class Watcher(Member):
             f"dir {self.directory}",
             "sentinel monitor locks {} {} 2".format(*self._primary.address),
             f"sentinel down-after-milliseconds locks {PATIENT_MS}",
-            "sentinel failover-timeout locks 1000",
+            "sentinel failover-timeout locks 2000",
             "sentinel parallel-syncs locks 2",
         ]
         if self.net:
@@ -241,18 +241,21 @@ class SentinelSet:
         client.execute_command("CLIENT", "KILL", "TYPE", "replica")
 
     def fail_over(self) -> None:
-        """Ask the Sentinels for another primary, as soon as they can, and wait for it."""
+        """Ask the Sentinels for another primary, as soon as they can and again where they gave up, and wait for it."""
         former = self.primary
+        asked_at = -math.inf
 
-        def is_asked() -> bool:
-            try:
-                self.sentinels[0].client.execute_command("SENTINEL", "FAILOVER", "locks")
-            except RedisError:  # it is busy with the last one
-                return False
-            return True
+        def has_taken_over() -> bool:
+            nonlocal asked_at
+            if self.primary is not former:
+                return self.primary.is_primary
+            if time.monotonic() - asked_at > MANUAL_FAILOVER:
+                with suppress(RedisError):  # it is busy with the last one
+                    self.sentinels[0].client.execute_command("SENTINEL", "FAILOVER", "locks")
+                    asked_at = time.monotonic()
+            return False
 
-        self._until(is_asked)
-        self._until(lambda: self.primary is not former and self.primary.is_primary)
+        self._until(has_taken_over)
 
     def stop(self) -> None:
         """Stop all of them."""
