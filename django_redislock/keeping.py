@@ -137,7 +137,8 @@ class Keeper(ABC):
         if not ended:
             return lost
         try:
-            return self._lost_by(ended, self._give_back(ended), lost)
+            answers = self._give_back(ended)
+            return lost if answers == DONE else self._lost_by(ended, answers, lost)
         except (StoreUnavailable, LockNotHeld) as error:
             return refused(error, ended) or lost
 
@@ -148,7 +149,8 @@ class Keeper(ABC):
         if not ended:
             return lost
         try:
-            return self._lost_by(ended, await self._agive_back(ended), lost)
+            answers = await self._agive_back(ended)
+            return lost if answers == DONE else self._lost_by(ended, answers, lost)
         except (StoreUnavailable, LockNotHeld) as error:
             return refused(error, ended) or lost
 
@@ -156,7 +158,7 @@ class Keeper(ABC):
         self, holds: Sequence[Hold], answers: Sequence[Answer], before: RedisLockError | None
     ) -> RedisLockError | None:
         """The first loss: what was lost before, or what these answers to their release tell."""
-        if before is not None or answers == DONE:
+        if before is not None:
             return before
         for hold, answer in zip(holds, answers, strict=True):
             if answer is not Answer.DONE and not self._goes_on(hold.lease):
@@ -167,16 +169,18 @@ class Keeper(ABC):
         try:
             return release_all([(hold.lock, hold.lease) for hold in holds])
         finally:
-            self._tell_released(holds)
+            if signals.lock_released.receivers:
+                self._tell_released(holds)
 
     async def _agive_back(self, holds: Sequence[Hold]) -> list[Answer]:
         try:
             return await arelease_all([(hold.lock, hold.lease) for hold in holds])
         finally:
-            self._tell_released(holds)
+            if signals.lock_released.receivers:
+                self._tell_released(holds)
 
     def _tell_released(self, holds: Sequence[Hold]) -> None:
-        for hold in holds if signals.lock_released.receivers else ():
+        for hold in holds:
             if hold.lease.state is LeaseState.RELEASED:
                 self._send(signals.lock_released, lease=hold.lease)
 
