@@ -47,16 +47,13 @@ class Begun(NamedTuple):
 
 
 NOT_BEGUN = Begun()
-
-
-def is_open(connection: Any) -> bool:
-    """Whether one that blocks has a socket. It would find that out itself, but not as fast."""
-    return getattr(connection, "_sock", None) is not None
+CLOSED = object()
+"""Instead of an answer."""
 
 
 def opened(connection: Any) -> Any:
-    """Connect if need be."""
-    return None if is_open(connection) else connection.connect()
+    """Connect if need be. One that blocks and has a socket would find that out itself, but not as fast."""
+    return connection.connect() if getattr(connection, "_sock", None) is None else None
 
 
 def evaluating(connection: Any, call: Call[Any], meanwhile: Callable[[], object] | None) -> Steps[Any]:
@@ -80,7 +77,9 @@ def evaluating_new(connection: Any, call: Call[Any]) -> Steps[Any]:
 
 
 def evaluate(connection: Any, call: Any, meanwhile: Callable[[], object] | None) -> Any:
-    """As `evaluating()` on a connection that blocks, in fewer steps."""
+    """As `evaluating()` on a connection that blocks, in fewer steps; `CLOSED` for one that is to be opened first."""
+    if getattr(connection, "_sock", None) is None:
+        return CLOSED
     connection.send_packed_command(call.packed)
     if meanwhile is not None:
         meanwhile()

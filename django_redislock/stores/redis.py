@@ -11,6 +11,7 @@ from ..exceptions import StoreUnavailable
 from ..steps import Steps, run
 from .asking import (
     BROKEN,
+    CLOSED,
     FAULTS,
     NOT_BEGUN,
     Begun,
@@ -18,7 +19,6 @@ from .asking import (
     evaluate,
     evaluating,
     evaluating_all,
-    is_open,
     opened,
     settling,
 )
@@ -185,12 +185,12 @@ class RedisStore:
         if connections is None or self._debts or how or self._evaluating is not evaluating:
             return run(self._sending(call, meanwhile, **how))
         connection, failure = connections.take(), None
-        if is_open(connection):
-            try:
-                answer = evaluate(connection, call, meanwhile)
-            except BaseException as error:  # noqa: BLE001 - it is raised in the steps
-                failure = error
-            else:
+        try:
+            answer = evaluate(connection, call, meanwhile)
+        except BaseException as error:  # noqa: BLE001 - it is raised in the steps
+            failure = error
+        else:
+            if answer is not CLOSED:
                 connections.give(connection)
                 return answer
         return run(self._sending(call, meanwhile, begun=Begun(connection, failure)))
