@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from threading import Timer
 from typing import Any
 
@@ -56,6 +58,30 @@ def redis_pys_own(monkeypatch) -> list[str]:
 
     monkeypatch.setattr(Connection, "read_response", note)
     return noted
+
+
+def test_what_the_system_takes_at_once_is_sent_at_once(wire, monkeypatch):
+    monkeypatch.setattr(Connection, "send_packed_command", pytest.fail)
+    wire.connection.send_packed_command([b"*1\r\n$4\r\nPING\r\n"])
+    assert wire.server.recv(100) == b"*1\r\n$4\r\nPING\r\n"
+
+
+def test_the_rest_of_what_it_does_not_take_is_sent_by_redis_py():
+    wire = Wire(socket_timeout=20)
+    told = random.randbytes(3_000_000)
+    with ThreadPoolExecutor(1) as elsewhere, wire.server.makefile("rb") as heard:
+        said = elsewhere.submit(heard.read, len(told) + 3)
+        wire.connection.send_packed_command([told])
+        wire.connection.send_packed_command([b"a", b"bc"])
+        assert said.result() == told + b"abc"
+    wire.close()
+
+
+def test_nobody_at_the_other_end_is_a_lost_connection(wire):
+    wire.server.close()
+    with pytest.raises(redis.ConnectionError):
+        wire.connection.send_packed_command([b"*1\r\n$4\r\nPING\r\n"])
+    assert wire.connection._sock is None
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Plain connections on which an answer is read in fewer steps than redis-py's own.
+"""Plain connections on which is sent and read in fewer steps than redis-py's own.
 
 Between the socket and hiredis' parser redis-py allows for pushes, decoding, health checks and encryption, at a tenth of
 what a question takes. Most questions need nothing of it. What does is left to redis-py, which goes on from the same
@@ -7,6 +7,7 @@ socket and the same parser, so that nothing gets lost or out of order in between
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from typing import Any
 
@@ -28,6 +29,19 @@ class Straight:
     _parser: Any
     read_response: Any
     health_check_interval: float
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> Any:
+        """As redis-py's, which has the system asked for room before it sends."""
+        sock, sent = self._sock, 0
+        data, *more = command
+        if sock is not None and not more and not self.health_check_interval:
+            try:
+                sent = os.write(sock.fileno(), data)
+            except OSError:
+                sent = 0  # redis-py meets it as well, and tells
+            if sent == len(data):
+                return
+        super().send_packed_command([data[sent:], *more], check_health=check_health)  # type: ignore[misc]
 
     def read_answer(self) -> Any:
         """As `read_answer()`."""
