@@ -1,15 +1,15 @@
 """Decisions that ask and wait, written once: a generator yields what a question gives, and is sent the answer.
 
-Where asking blocks, what is yielded is the answer already; where it does not, it is something to be awaited. So
-`answer = yield store.acquire(...)` serves both, and an exception or a cancellation is raised in the generator at that
-very place.
+Where asking blocks, what is yielded is the answer already; where it does not, it is something to be awaited, unless
+there is nothing to wait for. So `answer = yield store.acquire(...)` serves both, and an exception or a cancellation is
+raised in the generator at that very place.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Coroutine, Generator
+from collections.abc import Coroutine, Generator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ def run(steps: Steps[T]) -> T:
 
 
 async def arun(steps: Steps[T]) -> T:
-    """Go through the steps where every question is to be awaited.
+    """Go through the steps where what can be awaited is a question, and anything else the answer.
 
     A cancellation that a question keeps to itself is raised all the same: in Python 3.11 `asyncio.wait_for()`, which
     redis-py sends with, does so when it is done at that very moment (https://github.com/python/cpython/issues/86296).
@@ -37,8 +37,11 @@ async def arun(steps: Steps[T]) -> T:
     task = asyncio.current_task()
     assert task is not None  # who awaits runs in a task
     try:
-        question: Awaitable[Any] = next(steps)
+        question = next(steps)
         while True:
+            if not hasattr(question, "__await__"):
+                question = steps.send(question)
+                continue
             cancels = task.cancelling()
             try:
                 answer = await question

@@ -600,7 +600,7 @@ def test_a_server_that_hangs_is_told_to_who_has_waited_and_asked_anew_by_the_oth
 def test_one_who_is_cancelled_leaves_the_connection_to_the_others(tidy):
     async def work() -> tuple[bool, bool]:
         connection = await connection_of()
-        reader = connection._reader
+        opened = connection.opened
         cancelled = [asyncio.create_task(lock(NAME, alias="real").ainfo()) for _ in range(20)]
         kept = [asyncio.create_task(lock(NAME, alias="real").ainfo()) for _ in range(20)]
         await asyncio.sleep(0)
@@ -608,7 +608,7 @@ def test_one_who_is_cancelled_leaves_the_connection_to_the_others(tidy):
             task.cancel()
         answers = await asyncio.gather(*kept)
         await asyncio.wait(cancelled)
-        return answers == [None] * 20, connection._reader is reader
+        return answers == [None] * 20, connection.opened is opened
 
     assert going_through(work()) == (True, True)
 
@@ -741,8 +741,8 @@ def test_who_is_cancelled_while_a_script_is_brought_leaves_the_others_their_conn
     async def work() -> bool:
         await lock(NAME, alias="real").ainfo()
         connections = locks["real"].store.twin._connections
-        turn = await connections.take()
-        await turn.send_packed_command([b"*3\r\n$7\r\nEVALSHA\r\n$40\r\n" + b"0" * 40 + b"\r\n$1\r\n0\r\n"])
+        turn = connections.take()
+        turn.send_packed_command([b"*3\r\n$7\r\nEVALSHA\r\n$40\r\n" + b"0" * 40 + b"\r\n$1\r\n0\r\n"])
         with pytest.raises(NoScriptError):
             await turn.read_response(disconnect_on_error=False)
         await turn.disconnect()
@@ -757,9 +757,9 @@ def test_a_question_is_answered_although_every_idle_connection_was_closed(tidy):
     async def work() -> list[bool]:
         await lock(NAME, alias="real").ainfo()
         connections = locks["real"].store.twin._connections
-        idle = [await connections.take() for _ in range(4)]
+        idle = [connections.take() for _ in range(4)]
         for one in idle:
-            await one.connect()
+            assert one.connect() is None
             connections.give(one)
         await asyncio.to_thread(tidy.client_kill_filter, _type="normal", skipme=True)
         return [await aenters("real") for _ in idle]

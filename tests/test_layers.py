@@ -34,7 +34,9 @@ LAYERS = {
         "stores.lines",
         "stores.listing",
         "stores.clusternodes",
+        "stores.loopanswers",
         "stores.loopconnections",
+        "stores.loopmakers",
         "stores.loopstore",
         "stores.loopwakeups",
         "stores.redis",
@@ -179,7 +181,7 @@ MAY_USE = {
 
 THIRD_PARTIES = {
     "values": set[str](),
-    "stores": {"redis"},
+    "stores": {"hiredis", "redis"},
     "semantics": {"asgiref"},
     "facade": {"asgiref", "django", "django_redis", "redis"},
     "edge": {"asgiref", "celery", "django", "django_redis", "rest_framework"},

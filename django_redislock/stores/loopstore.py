@@ -11,7 +11,8 @@ from ..steps import arun
 from .asking import FAULTS
 from .base import Held
 from .discretion import hush
-from .loopconnections import NOT_FOR_LOOPS, LoopConnection
+from .loopconnections import LoopConnection
+from .loopmakers import NOT_FOR_LOOPS
 from .loopwakeups import LoopWakeups
 from .redis import RedisStore
 from .subscription import OPTIONS, opening
