@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ConnectionError, NoScriptError, TimeoutError
 
+from ..steps import Answer
 from .loopanswers import Answers, answers_of
 from .loopmakers import maker_of
 
@@ -30,7 +31,7 @@ class LoopConnection:
         self._patience: float = pool.connection_kwargs.get("socket_timeout") or PATIENCE
         self._answers: Answers | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._sent: deque[tuple[float, asyncio.Future[Any]]] = deque()
+        self._sent: deque[tuple[float, Answer[Any]]] = deque()
         self._unsent: list[bytes] = []
         self._flushing: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -60,12 +61,12 @@ class LoopConnection:
             self._opening.add_done_callback(self._opened)
         await asyncio.shield(self._opening)
 
-    def send(self, command: Iterable[bytes]) -> asyncio.Future[Any]:
+    def send(self, command: Iterable[bytes]) -> Answer[Any]:
         """Send a command, as bytes; gives its answer to be. Raises redis-py's `ConnectionError` when it is closed."""
         if self._answers is None:
             raise ConnectionError("The connection was closed.")
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Any] = loop.create_future()
+        answer: Answer[Any] = Answer(loop=loop)
         self._unsent += command
         if not self._sent:
             self._flush()
@@ -79,7 +80,7 @@ class LoopConnection:
     def _flush(self) -> None:
         """Send what was not sent yet."""
         self._flushing = None
-        if self._answers is not None:
+        if self._unsent and self._answers is not None:
             self._answers.write(self._unsent)
         self._unsent = []
 
@@ -164,7 +165,7 @@ class LoopConnection:
         self.break_off(ConnectionError("It was closed, since an answer did not come in time."))
 
 
-def fail(answer: asyncio.Future[Any], error: Exception) -> None:
+def fail(answer: Answer[Any], error: Exception) -> None:
     """There is an error in the place of an answer."""
     answer.set_exception(error)
     answer.exception()  # seen: not everybody waits for the answer
@@ -180,8 +181,8 @@ class Turn:
 
     def __init__(self, connection: LoopConnection) -> None:
         self._connection = connection
-        self._answers: deque[asyncio.Future[Any]] = deque()
-        self._answer: asyncio.Future[Any] | None = None
+        self._answers: deque[Answer[Any]] = deque()
+        self._answer: Answer[Any] | None = None
         self._opened: object = None
 
     def connect(self) -> Coroutine[Any, Any, None] | None:
@@ -200,7 +201,7 @@ class Turn:
         await self._connection.open()
         self.send_packed_command(command)
 
-    def read_response(self, *, disconnect_on_error: bool) -> asyncio.Future[Any]:
+    def read_response(self, *, disconnect_on_error: bool) -> Answer[Any]:
         """The answer to the next of those that were sent."""
         self._answer = self._answers.popleft()
         return self._answer
