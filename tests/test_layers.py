@@ -37,6 +37,7 @@ LAYERS = {
         "stores.loopanswers",
         "stores.loopconnections",
         "stores.loopmakers",
+        "stores.loopreplicas",
         "stores.loopstore",
         "stores.loopwakeups",
         "stores.redis",

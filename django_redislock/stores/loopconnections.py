@@ -28,7 +28,8 @@ class LoopConnection:
 
     def __init__(self, pool: redis.ConnectionPool) -> None:
         self.make = maker_of(pool)
-        self._patience: float = pool.connection_kwargs.get("socket_timeout") or PATIENCE
+        self.patience: float = pool.connection_kwargs.get("socket_timeout") or PATIENCE
+        """Seconds within which an answer has to come."""
         self._answers: Answers | None = None
         self._opening: asyncio.Task[None] | None = None
         self._sent: deque[tuple[float, Answer[Any]]] = deque()
@@ -74,7 +75,7 @@ class LoopConnection:
             self._flushing = loop.call_soon(self._flush)
         self._sent.append((loop.time(), answer))
         if self._timer is None:
-            self._timer = loop.call_later(self._patience, self._look_at_the_time)
+            self._timer = loop.call_later(self.patience, self._look_at_the_time)
         return answer
 
     def _flush(self) -> None:
@@ -107,7 +108,7 @@ class LoopConnection:
     async def _open(self) -> None:
         connection = self.make()
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self.patience):
                 await connection.connect()
         except BaseException as error:
             await connection.disconnect()
@@ -155,12 +156,12 @@ class LoopConnection:
             return
         loop = asyncio.get_running_loop()
         asked_at, answer = self._sent[0]
-        left = asked_at + self._patience - loop.time()
+        left = asked_at + self.patience - loop.time()
         if left > 0:
             self._timer = loop.call_later(left, self._look_at_the_time)
             return
         for asked_at, answer in self._sent:
-            if asked_at + self._patience <= loop.time() and not answer.done():
+            if asked_at + self.patience <= loop.time() and not answer.done():
                 fail(answer, TimeoutError("Timeout reading from socket"))
         self.break_off(ConnectionError("It was closed, since an answer did not come in time."))
 
@@ -177,29 +178,38 @@ class Turn:
     What can be done at once is, and gives nothing to be awaited.
     """
 
-    __slots__ = ("_answer", "_answers", "_connection", "_opened")
+    __slots__ = ("_answer", "_answers", "connection", "opened")
 
     def __init__(self, connection: LoopConnection) -> None:
-        self._connection = connection
+        self.connection = connection
         self._answers: deque[Answer[Any]] = deque()
         self._answer: Answer[Any] | None = None
-        self._opened: object = None
+        self.opened: object = None
+        """What has been asked last."""
+
+    @property
+    def socket_timeout(self) -> float:
+        """Seconds within which an answer has to come."""
+        return self.connection.patience
 
     def connect(self) -> Coroutine[Any, Any, None] | None:
         """See that there is a connection."""
-        return None if self._connection.is_open else self._connection.open()
+        return None if self.connection.is_open else self.connection.open()
 
     def send_packed_command(self, command: Iterable[bytes]) -> Coroutine[Any, Any, None] | None:
         """Send a command."""
-        if not self._connection.is_open:
+        if not self.connection.is_open:
             return self._open_and_send(command)
-        self._answers.append(self._connection.send(command))
-        self._opened = self._connection.opened
+        self._send(command)
         return None
 
     async def _open_and_send(self, command: Iterable[bytes]) -> None:
-        await self._connection.open()
-        self.send_packed_command(command)
+        await self.connection.open()
+        self._send(command)
+
+    def _send(self, command: Iterable[bytes]) -> None:
+        self._answers.append(self.connection.send(command))
+        self.opened = self.connection.opened
 
     def read_response(self, *, disconnect_on_error: bool) -> Answer[Any]:
         """The answer to the next of those that were sent."""
@@ -208,8 +218,8 @@ class Turn:
 
     async def disconnect(self) -> None:
         """Close the connection if it did not serve. One who was cancelled leaves it to others: no answers mix up."""
-        if self._has_failed and self._opened is self._connection.opened:
-            self._connection.break_off(ConnectionError("It was closed, since it did not serve somebody else."))
+        if self._has_failed and self.opened is self.connection.opened:
+            self.connection.break_off(ConnectionError("It was closed, since it did not serve somebody else."))
 
     @property
     def _has_failed(self) -> bool:
