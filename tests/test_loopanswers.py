@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 import redis
 import uvloop
+from redis.utils import HIREDIS_AVAILABLE
 
 from django_redislock.stores.asking import FAULTS
 from django_redislock.stores.loopanswers import AnswersInProtocol, AnswersInTask, answers_of
@@ -17,7 +17,7 @@ from django_redislock.stores.loopconnections import LoopConnection
 from tests.flows import client_of
 from tests.test_stores import MADE_BY, MANNERS, PROTOCOLS, connect
 
-with_hiredis = pytest.mark.skipif(importlib.util.find_spec("hiredis") is None, reason="redis-py reads them itself")
+with_hiredis = pytest.mark.skipif(not HIREDIS_AVAILABLE, reason="redis-py reads them itself")
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
