@@ -198,6 +198,29 @@ def test_who_waits_is_told_that_the_server_has_closed_it(place, going_through):
     assert isinstance(told, redis.exceptions.ConnectionError)
 
 
+@with_hiredis
+def test_nothing_is_sent_on_one_that_the_server_has_closed(real_redis, going_through):
+    """Tasks may go on in the round of the loop in which that is seen."""
+
+    async def work() -> Any:
+        connection = await opened("real")
+        answers: Any = connection.opened
+        seen: list[bool] = []
+
+        def see() -> None:
+            AnswersInProtocol.eof_received(answers)
+            seen.append(connection.is_open)
+
+        answers.eof_received = see
+        await asyncio.to_thread(client_of("real").client_kill_filter, _type="normal", skipme=True)
+        while not hasattr(answers, "closed"):
+            await asyncio.sleep(0)
+        await asyncio.wait([answers.closed])
+        return seen
+
+    assert going_through(work()) == [False]
+
+
 def test_what_was_sent_before_the_end_arrives(place, going_through):
     async def work() -> None:
         connection = await opened(place)

@@ -135,10 +135,14 @@ class AnswersInProtocol(Answers, asyncio.Protocol):
             self._lose(self, error)
             self.end()
 
+    def eof_received(self) -> None:
+        """Nothing more comes, and the transport closes itself: from now on uvloop refuses to write to it."""
+        self._lose(self, ConnectionError("Connection closed by server."))
+
     def connection_lost(self, error: Exception | None) -> None:
-        """Nothing more comes."""
-        self._stream.connection_lost(error)
+        """The transport is closed."""
         self._lose(self, ConnectionError(str(error or "Connection closed by server.")))
+        self._stream.connection_lost(error)
         self.end()
 
 
