@@ -64,9 +64,7 @@ class Place:
         replicas = options.min_replicas
         if is_cluster(self.alias):
             return ClusterStore(self.client, scope=self.alias, prefix=self.prefix, replicas=replicas)
-        if replicas:
-            return RedisStore(self.client, scope=self.alias, prefix=self.prefix, replicas=replicas)
-        return RedisStore(self.client, scope=self.alias, prefix=self.prefix, twin=LoopStore)
+        return RedisStore(self.client, scope=self.alias, prefix=self.prefix, replicas=replicas, twin=LoopStore)
 
     def node(self, options: Options) -> RedisNode:
         """The locks that it has a vote for. It is not waited for as long as the cache would wait.

@@ -1,15 +1,16 @@
 """Decisions that ask and wait, written once: a generator yields what a question gives, and is sent the answer.
 
-Where asking blocks, what is yielded is the answer already; where it does not, it is something to be awaited. So
-`answer = yield store.acquire(...)` serves both, and an exception or a cancellation is raised in the generator at that
-very place.
+Where asking blocks, what is yielded is the answer already; where it does not, it is something to be awaited, unless
+there is nothing to wait for. So `answer = yield store.acquire(...)` serves both, and an exception or a cancellation is
+raised in the generator at that very place.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Awaitable, Coroutine, Generator
+import types
+from collections.abc import Coroutine, Generator
+from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -29,7 +30,7 @@ def run(steps: Steps[T]) -> T:
 
 
 async def arun(steps: Steps[T]) -> T:
-    """Go through the steps where every question is to be awaited.
+    """Go through the steps where what can be awaited is a question, and anything else the answer.
 
     A cancellation that a question keeps to itself is raised all the same: in Python 3.11 `asyncio.wait_for()`, which
     redis-py sends with, does so when it is done at that very moment (https://github.com/python/cpython/issues/86296).
@@ -37,12 +38,15 @@ async def arun(steps: Steps[T]) -> T:
     task = asyncio.current_task()
     assert task is not None  # who awaits runs in a task
     try:
-        question: Awaitable[Any] = next(steps)
+        question = next(steps)
         while True:
+            if not hasattr(question, "__await__"):
+                question = steps.send(question)
+                continue
             cancels = task.cancelling()
             try:
                 answer = await question
-                if task.cancelling() > cancels:
+                if task.cancelling() > cancels and task not in _shielded:
                     raise asyncio.CancelledError
             except BaseException as error:  # noqa: BLE001 - it is raised in the generator
                 question = steps.throw(error)
@@ -52,25 +56,69 @@ async def arun(steps: Steps[T]) -> T:
         return end.value  # type: ignore[no-any-return]  # what the generator returns
 
 
-class Unstoppable(asyncio.Task[T]):
-    """A task that nobody can cancel. Who awaits it and is cancelled hears of that when it has ended."""
+class Answer(asyncio.Future[T]):
+    """What comes in any case: whoever may not be interrupted goes on to wait for it when it is cancelled."""
+
+    is_kept = False
+    """Whether it is for such a one."""
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """Refused: whoever was cancelled while awaiting this goes on to wait."""
-        return False
-
-
-AT_ONCE: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
-"""Begins a task without waiting for the next round of the loop."""
+        """As `Future.cancel()`. Where that is refused, the task is told when it goes on."""
+        return not self.is_kept and super().cancel(msg)
 
 
 async def shielded(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Await it to its end also when the task is cancelled meanwhile; that is raised when it has ended."""
-    task = Unstoppable(coroutine, loop=asyncio.get_running_loop(), **AT_ONCE)
+    """Await it to its end also when the task is cancelled meanwhile; that is raised when it has ended.
+
+    No task is made for it, which costs a round of the loop. So there must be no `asyncio.timeout()` in it: that would
+    interrupt this very task.
+    """
+    cancels: list[asyncio.CancelledError] = []
     try:
-        return await task
-    except asyncio.CancelledError as cancelled:
-        failure = None if task.cancelled() else task.exception()
-        if failure is not None:
-            cancelled.add_note(f"{type(failure).__name__}: {failure}")
-        raise
+        value = await uninterrupted(coroutine, cancels)
+    except BaseException as failure:
+        if not cancels:
+            raise
+        cancels[0].add_note(f"{type(failure).__name__}: {failure}")
+        raise cancels[0] from failure
+    finally:
+        if cancels:
+            _shielded.discard(asyncio.current_task())
+    if cancels:
+        raise cancels[0]
+    return value
+
+
+@types.coroutine
+def uninterrupted(coroutine: Coroutine[Any, Any, T], cancels: list[asyncio.CancelledError]) -> Generator[Any, None, T]:
+    """Await it, and note what would have interrupted that."""
+    step = partial(coroutine.send, None)
+    while True:
+        try:
+            awaited = step()
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]  # what the coroutine returns
+        step = partial(coroutine.send, None)
+        try:
+            yield awaited if awaited is None else kept(awaited)
+        except asyncio.CancelledError as error:
+            cancels.append(error)
+            _shielded.add(asyncio.current_task())
+        except BaseException as error:  # noqa: BLE001 - it is raised in the coroutine
+            step = partial(coroutine.throw, error)
+
+
+_shielded: set[Any] = set()
+"""Tasks that hear later that they were cancelled."""
+
+
+def kept(awaited: asyncio.Future[Any]) -> Answer[Any]:
+    """It, or where that can be cancelled what is done together with it, as what a task is told to wait for."""
+    if isinstance(awaited, Answer):
+        awaited.is_kept = True
+        return awaited
+    awaited._asyncio_future_blocking = False
+    done: Answer[Any] = Answer(loop=awaited.get_loop())
+    done.is_kept = done._asyncio_future_blocking = True
+    awaited.add_done_callback(lambda awaited: done.set_result(None))
+    return done

@@ -439,6 +439,42 @@ def test_what_is_shielded_is_done_however_often_its_task_is_cancelled(fails):
     assert done == ["asked", "answered"]
 
 
+def test_all_questions_of_what_is_shielded_are_asked_although_the_first_is_interrupted():
+    asked: list[int] = []
+
+    async def question(number: int) -> int:
+        asked.append(number)
+        await asyncio.sleep(0.01)
+        return number
+
+    def steps() -> Steps[None]:
+        yield question(1)
+        yield question(2)
+
+    async def work() -> bool:
+        task = asyncio.create_task(shielded(shielded(arun(steps()))))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        return task.cancelled()
+
+    assert going_through(work())
+    assert asked == [1, 2]
+
+
+def test_what_fails_while_it_is_shielded_is_raised_where_it_waits():
+    async def fail() -> str:
+        failing = asyncio.get_running_loop().create_future()
+        failing.set_exception(ZeroDivisionError())
+        try:
+            await failing
+        except ZeroDivisionError:
+            return "caught"
+        raise AssertionError("it has failed")
+
+    assert going_through(shielded(fail())) == "caught"
+
+
 def test_who_cancels_itself_before_hears_of_it_afterwards():
     done: list[str] = []
 
@@ -600,7 +636,7 @@ def test_a_server_that_hangs_is_told_to_who_has_waited_and_asked_anew_by_the_oth
 def test_one_who_is_cancelled_leaves_the_connection_to_the_others(tidy):
     async def work() -> tuple[bool, bool]:
         connection = await connection_of()
-        reader = connection._reader
+        opened = connection.opened
         cancelled = [asyncio.create_task(lock(NAME, alias="real").ainfo()) for _ in range(20)]
         kept = [asyncio.create_task(lock(NAME, alias="real").ainfo()) for _ in range(20)]
         await asyncio.sleep(0)
@@ -608,7 +644,7 @@ def test_one_who_is_cancelled_leaves_the_connection_to_the_others(tidy):
             task.cancel()
         answers = await asyncio.gather(*kept)
         await asyncio.wait(cancelled)
-        return answers == [None] * 20, connection._reader is reader
+        return answers == [None] * 20, connection.opened is opened
 
     assert going_through(work()) == (True, True)
 
@@ -741,8 +777,8 @@ def test_who_is_cancelled_while_a_script_is_brought_leaves_the_others_their_conn
     async def work() -> bool:
         await lock(NAME, alias="real").ainfo()
         connections = locks["real"].store.twin._connections
-        turn = await connections.take()
-        await turn.send_packed_command([b"*3\r\n$7\r\nEVALSHA\r\n$40\r\n" + b"0" * 40 + b"\r\n$1\r\n0\r\n"])
+        turn = connections.take()
+        turn.send_packed_command([b"*3\r\n$7\r\nEVALSHA\r\n$40\r\n" + b"0" * 40 + b"\r\n$1\r\n0\r\n"])
         with pytest.raises(NoScriptError):
             await turn.read_response(disconnect_on_error=False)
         await turn.disconnect()
@@ -751,17 +787,14 @@ def test_who_is_cancelled_while_a_script_is_brought_leaves_the_others_their_conn
     assert going_through(work())
 
 
-def test_a_question_is_answered_although_every_idle_connection_was_closed(tidy):
+def test_a_question_is_answered_although_the_connection_was_closed(tidy):
     """As after a restart of the server."""
 
     async def work() -> list[bool]:
         await lock(NAME, alias="real").ainfo()
         connections = locks["real"].store.twin._connections
-        idle = [await connections.take() for _ in range(4)]
-        for one in idle:
-            await one.connect()
-            connections.give(one)
+        assert connections.is_open
         await asyncio.to_thread(tidy.client_kill_filter, _type="normal", skipme=True)
-        return [await aenters("real") for _ in idle]
+        return [await aenters("real") for _ in range(4)]
 
     assert going_through(work()) == [True] * 4

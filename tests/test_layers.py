@@ -34,7 +34,10 @@ LAYERS = {
         "stores.lines",
         "stores.listing",
         "stores.clusternodes",
+        "stores.loopanswers",
         "stores.loopconnections",
+        "stores.loopmakers",
+        "stores.loopreplicas",
         "stores.loopstore",
         "stores.loopwakeups",
         "stores.redis",
@@ -180,7 +183,7 @@ MAY_USE = {
 
 THIRD_PARTIES = {
     "values": set[str](),
-    "stores": {"redis"},
+    "stores": {"hiredis", "redis"},
     "semantics": {"asgiref"},
     "facade": {"asgiref", "django", "django_redis", "redis"},
     "edge": {"asgiref", "celery", "django", "django_redis", "rest_framework"},

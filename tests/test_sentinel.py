@@ -9,11 +9,14 @@ from functools import partial
 from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError
 
 from django_redislock import LeaseLost, StoreUnavailable, lock, lock_many
 from django_redislock.exceptions import LossReason
 from django_redislock.handler import locks
 from django_redislock.keys import Key
+from django_redislock.steps import arun
+from django_redislock.stores import twins
 from django_redislock.stores.base import Taken
 from testproject.redis.servers import free_port
 from tests.flows import attempt, elsewhere, is_free, until, waiters_of
@@ -195,6 +198,116 @@ class TestMinReplicas:
         former.resume()
         with pytest.raises(StoreUnavailable, match=r"^0 of 1 replicas acknowledged"):
             self.take()
+
+
+class TestMinReplicasOnALoop:
+    """As `TestMinReplicas`, where one connection is that of all tasks."""
+
+    @pytest.fixture(autouse=True)
+    def careful(self, settings: Any, sentinels: SentinelSet, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Both replicas have to know, and no thread is asked but for the address of the primary."""
+        settings.REDISLOCK = {"default": {"CACHE": "watched", "MIN_REPLICAS": 2}, "bold": {"CACHE": "watched"}}
+        monkeypatch.setattr(twins, "in_a_thread", None)
+
+    async def enter(self, name: str) -> None:
+        async with lock(name, ttl=3):
+            pass
+
+    def waits(self, sentinels: SentinelSet) -> int:
+        """How many `WAIT` the primary has been asked."""
+        calls: int = sentinels.primary.client.info("commandstats").get("cmdstat_wait", {"calls": 0})["calls"]
+        return calls
+
+    def test_what_both_acknowledge_counts(self, sentinels):
+        async def work() -> None:
+            async with lock("a"):
+                for replica in sentinels.replicas:
+                    assert replica.client.keys("*lock:a")
+
+        asyncio.run(work())
+        assert is_free("a")
+
+    def test_many_wait_together(self, sentinels):
+        async def work() -> None:
+            await self.enter("first")
+            await asyncio.gather(*(self.enter(str(number)) for number in range(50)))
+
+        before = self.waits(sentinels)
+        asyncio.run(work())
+        assert self.waits(sentinels) - before <= 10
+
+    def test_many_are_refused_together(self, sentinels):
+        async def work() -> list[Any]:
+            await self.enter("first")
+            sentinels.replicas[0].pause()
+            await asyncio.gather(self.enter("seen"), return_exceptions=True)
+            before = self.waits(sentinels)
+            entering = (self.enter(str(number)) for number in range(20))
+            return [*await asyncio.gather(*entering, return_exceptions=True), self.waits(sentinels) - before]
+
+        *refusals, waits = asyncio.run(work())
+        assert {str(refusal)[:40] for refusal in refusals} == {"1 of 2 replicas acknowledged the lock wi"}
+        assert waits <= 10
+        until(lambda: all(lock(str(number), alias="bold").info() is None for number in range(20)))
+
+    def test_several_locks_are_refused(self, sentinels):
+        async def work() -> None:
+            sentinels.replicas[0].pause()
+            async with lock_many(["a", "b"], ttl=3):
+                pytest.fail("The body ran.")
+
+        with pytest.raises(StoreUnavailable, match=r"^1 of 2 replicas"):
+            asyncio.run(work())
+
+    def test_a_grant_counts_when_both_acknowledge(self, sentinels):
+        async def wait() -> None:
+            async with lock("a", wait=20, ttl=3):
+                pytest.fail("The body ran.")
+
+        async def work() -> Any:
+            async with lock("a", alias="bold", ttl=60):
+                waiting = asyncio.create_task(wait())
+                while not await asyncio.to_thread(waiters_of, "a"):
+                    await asyncio.sleep(0.01)
+                sentinels.replicas[0].pause()
+            await asyncio.wait([waiting])
+            return waiting.exception()
+
+        assert "1 of 2 replicas" in str(asyncio.run(work()))
+
+    def test_a_new_connection_is_not_asked_of_what_was_written_on_another(self, sentinels):
+        async def work() -> None:
+            await self.enter("a")
+            twin = locks["default"].store.twin
+            turn = twin._connections.take()
+            turn.send_packed_command([b"*1\r\n$4\r\nPING\r\n"])
+            await turn.read_response(disconnect_on_error=False)
+            twin._connections.break_off(ConnectionError("for the test"))
+            await turn.connect()
+            await arun(twin._replicas._acknowledged(turn, 1.0))
+
+        with pytest.raises(ConnectionError, match="was closed"):
+            asyncio.run(work())
+
+    def test_one_who_is_cancelled_leaves_the_others_their_answer(self, sentinels):
+        async def work() -> list[Any]:
+            await self.enter("first")
+            tasks = [asyncio.create_task(self.enter(str(number))) for number in range(20)]
+            while nobody_waits(locks["default"].store.twin):
+                await asyncio.sleep(0)
+            for task in tasks[::2]:
+                task.cancel()
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+        outcomes = asyncio.run(work())
+        assert outcomes[1::2] == [None] * 10
+        assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes[::2])
+        assert all(is_free(str(number)) for number in range(20))
+
+
+def nobody_waits(twin: Any) -> bool:
+    """Whether no task waits for replicas yet."""
+    return bool(twin._replicas._wait.answer.done())
 
 
 def test_where_nobody_knows_wait_it_is_told(settings):

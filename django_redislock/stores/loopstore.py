@@ -11,7 +11,9 @@ from ..steps import arun
 from .asking import FAULTS
 from .base import Held
 from .discretion import hush
-from .loopconnections import NOT_FOR_LOOPS, LoopConnection
+from .loopconnections import LoopConnection
+from .loopmakers import NOT_FOR_LOOPS
+from .loopreplicas import ConfirmingLoopEar, LoopReplicas
 from .loopwakeups import LoopWakeups
 from .redis import RedisStore
 from .subscription import OPTIONS, opening
@@ -34,6 +36,7 @@ class LoopStore(RedisStore):
     def __init__(self, store: RedisStore) -> None:
         super().__init__(store._connect, scope=store.scope, prefix=store.prefix, root=store.root)
         self._debts = store._debts
+        self._replicas = LoopReplicas(store._replicas.number) if store._replicas else None
         self._wakeups: Any = LoopWakeups(self._subscribe, prefix=store.root, keep=self.keep)
 
     async def aclose(self) -> None:
@@ -55,9 +58,10 @@ class LoopStore(RedisStore):
         kept: Kept = await self._run(self._verbs.keep(key, channel=channel), key)
         return kept
 
-    def ear(self, token: str, *, within: float | None = None) -> Any:
+    async def ear(self, token: str, *, within: float | None = None) -> Any:  # type: ignore[override]
         """As `Store.ear()`."""
-        return arun(self._wakeups.hearing(token, within))
+        ear = await arun(self._wakeups.hearing(token, within))
+        return ConfirmingLoopEar(ear) if self._replicas else ear
 
     def renew_many(self, renewals: Sequence[Renewal], *, within: float) -> Any:
         """Refused: the watchdog is one thread for all loops and threads, and asks the store itself."""

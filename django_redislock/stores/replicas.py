@@ -8,7 +8,7 @@ its deadline.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
 
@@ -24,10 +24,14 @@ LONGEST = 1.0
 """Seconds for which replicas are waited for at most."""
 
 
-class Replicas(NamedTuple):
+class Replicas:
     """How many are to know of what is taken, and for how long they are waited for."""
 
-    number: int
+    share = 1.0
+    """Of the time that there is, how much one may wait."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
 
     def after(self, evaluate: Evaluating, *, ttl: float) -> Evaluating:
         """Asks as `evaluate` does, and goes on when they have what was taken. Raises `StoreUnavailable` otherwise."""
@@ -35,15 +39,14 @@ class Replicas(NamedTuple):
         def ask(connection: Any, call: Any, meanwhile: Callable[[], object] | None) -> Steps[Any]:
             reply = yield from evaluate(connection, call, meanwhile)
             if is_ours(call.read(reply)):
-                yield from self._awaiting(connection, bound(ttl, connection.socket_timeout))
+                yield from self._awaiting(connection, self.share * bound(ttl, connection.socket_timeout))
             return reply
 
         return ask
 
     def _awaiting(self, connection: Any, seconds: float) -> Steps[None]:
-        yield connection.send_command("WAIT", self.number, max(1, round(seconds * 1000)))
         try:
-            acknowledged = yield connection.read_response(disconnect_on_error=False)
+            acknowledged = yield from self._acknowledged(connection, seconds)
         except ResponseError as error:
             raise ResponseError(f"MIN_REPLICAS needs a server that knows WAIT: {error}") from error
         if acknowledged < self.number:
@@ -51,6 +54,11 @@ class Replicas(NamedTuple):
                 f"{acknowledged} of {self.number} replicas acknowledged the lock within {seconds:.2f} s, so it does "
                 f"not count and is given back. Check the replication of the server, or lower MIN_REPLICAS."
             )
+
+    def _acknowledged(self, connection: Any, seconds: float) -> Steps[int]:
+        """How many have it, after so many seconds at most."""
+        yield connection.send_command("WAIT", self.number, max(1, round(seconds * 1000)))
+        return (yield connection.read_response(disconnect_on_error=False))  # type: ignore[no-any-return]  # a number
 
 
 def bound(ttl: float, socket_timeout: float | None) -> float:
@@ -73,11 +81,14 @@ def is_ours(answer: Any) -> bool:
 class ConfirmingEar:
     """An `Ear` of one who, granted the key, asks for it once more: so the grant counts when replicas have that."""
 
-    kept = False
-
     def __init__(self, ear: Ear) -> None:
         self._ear = ear
         self.close = ear.close
+
+    @property
+    def kept(self) -> bool:
+        """As `Ear.kept`."""
+        return self._ear.kept
 
     @property
     def channel(self) -> str:
