@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from .. import clock, steps
 from ..exceptions import StoreUnavailable
-from .asking import FAULTS, evaluating
+from .asking import FAULTS, evaluating, opened
 from .ballots import Ballots, kept_for, run_of
 from .base import Answer
 from .discretion import hush
@@ -178,15 +178,17 @@ class RedisNode(RedisStore):
 
     def connect(self, connection: Any) -> str:
         """Connect, and give the run id of the server: what is connected stays with one run."""
+        opened(connection)
+        if self._debts:
+            steps.run(self._paying(connection))
+        return self._runs.get(connection) or self._learn_run(connection)
+
+    def _learn_run(self, connection: Any) -> str:
+        """Ask for it, once for each time that it connects."""
         if connection not in self._known:
             self._known.add(connection)
             connection.register_connect_callback(self._forget_run)
-        connection.connect()
-        steps.run(self._paying(connection))
-        run = self._runs.get(connection)
-        if run is None:
-            run = run_of(ask_info(connection, "server"))
-            self._runs[connection] = run
+        run = self._runs[connection] = run_of(ask_info(connection, "server"))
         return run
 
     def _forget_run(self, connection: Any) -> None:

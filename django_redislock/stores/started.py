@@ -60,9 +60,14 @@ class Started(Generic[T]):
         self._keys = keys
         self._undo = undo
         self._asked = False
+        self._calls: Calls[T] = ()
         self._connection = line.take()
         try:
-            self._calls = self._send()
+            try:
+                self._send()
+            except BROKEN:
+                line.drop(self._connection)
+                self._send()
         except FAULTS as error:
             raise self._failed(error) from error
         except BaseException as error:
@@ -72,7 +77,12 @@ class Started(Generic[T]):
     def receive(self, until: float) -> list[T]:
         """The answers, if they come before that instant; asked again where the connection broke before."""
         try:
-            answers = self._read(until)
+            try:
+                answers = self._read(until)
+            except BROKEN:
+                self._line.drop(self._connection)
+                self._send()
+                answers = self._read(until)
         except FAULTS as error:
             raise self._failed(error) from error
         except BaseException as error:
@@ -85,28 +95,13 @@ class Started(Generic[T]):
         """Nobody is interested any more."""
         self._give_up(TimeoutError("nobody waits for the answer"))
 
-    def _send(self) -> Calls[T]:
-        try:
-            return self._send_once()
-        except BROKEN:
-            self._line.drop(self._connection)
-            return self._send_once()
-
-    def _send_once(self) -> Calls[T]:
-        calls = self._make(self._line.connect(self._connection))
+    def _send(self) -> None:
+        calls = self._calls = self._make(self._line.connect(self._connection))
         self._asked = True
-        self._connection.send_packed_command(joined(call.packed for call in calls))
-        return calls
+        packed = calls[0].packed if len(calls) == 1 else joined(call.packed for call in calls)
+        self._connection.send_packed_command(packed)
 
     def _read(self, until: float) -> list[T]:
-        try:
-            return self._replies(until)
-        except BROKEN:
-            self._line.drop(self._connection)
-            self._calls = self._send_once()
-            return self._replies(until)
-
-    def _replies(self, until: float) -> list[T]:
         try:
             return read(self._connection, self._calls, until)
         except NoScriptError:
