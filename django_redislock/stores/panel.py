@@ -61,7 +61,10 @@ class Panel:
 
         `meanwhile` is called when all have been asked, `instead` for each that is not.
         """
-        now, numbers = clock.now(), range(len(self.nodes))
+        numbers = range(len(self.nodes))
+        if not self._away:
+            return self._ask(numbers, start, within=within, meanwhile=meanwhile)
+        now = clock.now()
         here = [number for number in numbers if self._away.get(number, now) <= now]
         if len(here) == len(numbers) or not majority.is_met(len(here), nodes=len(numbers)):
             return self._ask(numbers, start, within=within, meanwhile=meanwhile)
@@ -79,6 +82,7 @@ class Panel:
         self, numbers: Sequence[int], start: Start[T], *, within: float, meanwhile: Callable[[], object] | None
     ) -> Replies[T]:
         faults: list[StoreUnavailable] = []
+        answers: list[T | None] = [None] * len(self.nodes)
         waiting: dict[int, Asked[T]] = {}
         try:
             for number in numbers:
@@ -87,10 +91,13 @@ class Panel:
                     waiting[number] = asked
             if meanwhile is not None:
                 meanwhile()
-            answers: list[T | None] = [None] * len(self.nodes)
             until = clock.now() + within
             for number in list(waiting):
-                answers[number] = self._receive(number, waiting.pop(number), until, faults)
+                try:
+                    answers[number] = waiting.pop(number).receive(until)
+                except StoreUnavailable as error:
+                    self._note(number, clock.now() >= until)
+                    faults.append(error)
         finally:
             for left_over in waiting.values():
                 left_over.abandon()
@@ -105,14 +112,6 @@ class Panel:
             faults.append(error)
             return None
 
-    def _receive(self, number: int, asked: Asked[T], until: float, faults: list[StoreUnavailable]) -> T | None:
-        try:
-            return asked.receive(until)
-        except StoreUnavailable as error:
-            self._note(number, clock.now() >= until)
-            faults.append(error)
-            return None
-
     def _note(self, number: int, was_slow: bool) -> None:
         if was_slow:
             self._away[number] = clock.now() + AWAY
@@ -122,15 +121,13 @@ class Panel:
         """What each node answered about one of the keys."""
         return [None if reply is None else reply[index] for reply in replies]
 
-    def plead(self, replies: Replies[Ballot]) -> bool:
+    def plead(self, replies: Replies[list[Ballot]]) -> bool:
         """Let the nodes that sit out find out whether they have to; says whether one has not."""
-        if not any(isinstance(reply, SitsOut) for reply in replies):
-            return False
         freed = False
         for node, reply in zip(self.nodes, replies, strict=True):
-            if isinstance(reply, SitsOut):
+            if reply and isinstance(reply[0], SitsOut):  # then it does for each key
                 try:
-                    freed |= node.plead(reply)
+                    freed |= node.plead(reply[0])
                 except StoreUnavailable as error:
                     logger.debug("It sits out: %s", error)
         return freed
