@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -95,6 +96,11 @@ class Nodes:
     def settings(self) -> dict[str, Any]:
         """With what connections are made, once a client could be made. Some of it is secret."""
         return {} if self._client is None else dict(self._client.nodes_manager.connection_kwargs)
+
+    @cached_property
+    def secrets(self) -> list[str]:
+        """What of them must not be told. Raises redis-py's errors."""
+        return secrets_in(self.client.nodes_manager.connection_kwargs)
 
     @property
     def client(self) -> Any:

@@ -77,7 +77,7 @@ class SlotStore(RedisStore):
             raise
 
     def _tries(self, within: float | None = None) -> Route:
-        self._secrets = self._secrets or secrets_in(self._nodes.owner(self._bucket).pool.connection_kwargs)
+        self._secrets = self._nodes.secrets
         return Route(self._nodes, self._bucket, within=within)
 
     def _tell(self, ask: Any) -> Any:
