@@ -1,8 +1,8 @@
 """The contract of a node: one of several independent stores that keep the same locks, and the values it answers with.
 
-Every question comes in two halves, so that one thread can ask all nodes at once: it is sent when it is made, and
-answered when it is received. Both raise `StoreUnavailable` when the node cannot be asked; the node has then seen to it
-that nothing stays taken by the question.
+Every question comes in three parts, so that one thread can ask all nodes at once: it is made ready, sent, and answered
+when it is received. Each raises `StoreUnavailable` when the node cannot be asked; the node has then seen to it that
+nothing stays taken by the question.
 """
 
 from __future__ import annotations
@@ -66,7 +66,10 @@ class Candidacy(NamedTuple):
 
 
 class Asked(Protocol[T_co]):
-    """A question that is on its way."""
+    """A question that is ready to be sent."""
+
+    def send(self) -> None:
+        """Put it on its way."""
 
     def receive(self, until: float) -> T_co:
         """The answer, if it comes before that instant."""

@@ -1,4 +1,8 @@
-"""Several nodes, asked at once from one thread: each question is sent to all before the first answer is read."""
+"""Several nodes, asked at once from one thread.
+
+Each question is made ready for all of them, then sent to all, and then the answers are read: where a server shares the
+core with us, it works as soon as it has been told.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +40,12 @@ class Replies(list[T | None]):
     def map(self, fn: Callable[[T], S]) -> Replies[S]:
         """With something else in the place of each answer."""
         return Replies([None if answer is None else fn(answer) for answer in self], self.faults)
+
+
+def sent_off(question: Asked[T]) -> Asked[T]:
+    """The question, on its way."""
+    question.send()
+    return question
 
 
 class Panel:
@@ -83,38 +93,38 @@ class Panel:
     ) -> Replies[T]:
         faults: list[StoreUnavailable] = []
         answers: list[T | None] = [None] * len(self.nodes)
-        waiting: dict[int, Asked[T]] = {}
+        ready: dict[int, Asked[T]] = {}
+        sent: dict[int, Asked[T]] = {}
         try:
             for number in numbers:
-                asked = self._send(number, start, within=within, faults=faults)
-                if asked is not None:
-                    waiting[number] = asked
+                question = self._try(number, faults, clock.now() + within / 2, start, number, self.nodes[number])
+                if question is not None:
+                    ready[number] = question
+            for number in list(ready):
+                question = self._try(number, faults, clock.now() + within / 2, sent_off, ready.pop(number))
+                if question is not None:
+                    sent[number] = question
             if meanwhile is not None:
                 meanwhile()
             until = clock.now() + within
-            for number in list(waiting):
-                try:
-                    answers[number] = waiting.pop(number).receive(until)
-                except StoreUnavailable as error:
-                    self._note(number, clock.now() >= until)
-                    faults.append(error)
+            for number in list(sent):
+                answers[number] = self._try(number, faults, until, sent.pop(number).receive, until)
         finally:
-            for left_over in waiting.values():
+            for left_over in (*ready.values(), *sent.values()):
                 left_over.abandon()
         return Replies(answers, faults)
 
-    def _send(self, number: int, start: Start[T], *, within: float, faults: list[StoreUnavailable]) -> Asked[T] | None:
-        began = clock.now()
+    def _try(
+        self, number: int, faults: list[StoreUnavailable], until: float, step: Callable[..., S], *args: Any
+    ) -> S | None:
+        """What the step gives. Where the node cannot be asked, that is noted; until then it was not slow."""
         try:
-            return start(number, self.nodes[number])
+            return step(*args)
         except StoreUnavailable as error:
-            self._note(number, clock.now() - began >= within / 2)
+            if clock.now() >= until:
+                self._away[number] = clock.now() + AWAY
             faults.append(error)
             return None
-
-    def _note(self, number: int, was_slow: bool) -> None:
-        if was_slow:
-            self._away[number] = clock.now() + AWAY
 
     @staticmethod
     def of(replies: Sequence[Sequence[T] | None], index: int) -> list[T | None]:

@@ -1,9 +1,10 @@
-"""A question to a Redis server that has been sent, and is answered later."""
+"""A question to a Redis server that is made ready, sent and answered one after the other."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from redis.exceptions import NoScriptError, ResponseError, TimeoutError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ..exceptions import StoreUnavailable
     from ..keys import Key
 
+S = TypeVar("S")
 T = TypeVar("T")
 Calls = Sequence[Call[T]]
 Make = Callable[[str], Calls[T]]
@@ -50,9 +52,9 @@ class Line(Protocol):
 
 
 class Started(Generic[T]):
-    """An `Asked` on a connection of its own. It is sent when it is made; both halves raise `StoreUnavailable`."""
+    """An `Asked` on a connection of its own, which is open when this is made. All of it raises `StoreUnavailable`."""
 
-    __slots__ = ("_asked", "_calls", "_connection", "_keys", "_line", "_make", "_undo")
+    __slots__ = ("_asked", "_calls", "_connection", "_keys", "_line", "_make", "_packed", "_undo")
 
     def __init__(self, line: Line, make: Make[T], keys: Sequence[Key], undo: Undo) -> None:
         self._line = line
@@ -60,34 +62,16 @@ class Started(Generic[T]):
         self._keys = keys
         self._undo = undo
         self._asked = False
-        self._calls: Calls[T] = ()
         self._connection = line.take()
-        try:
-            try:
-                self._send()
-            except BROKEN:
-                line.drop(self._connection)
-                self._send()
-        except FAULTS as error:
-            raise self._failed(error) from error
-        except BaseException as error:
-            self._give_up(error)
-            raise
+        self._do(self._make_ready)
+
+    def send(self) -> None:
+        """Put it on its way; on another connection where this one is broken."""
+        self._do(self._send)
 
     def receive(self, until: float) -> list[T]:
         """The answers, if they come before that instant; asked again where the connection broke before."""
-        try:
-            try:
-                answers = self._read(until)
-            except BROKEN:
-                self._line.drop(self._connection)
-                self._send()
-                answers = self._read(until)
-        except FAULTS as error:
-            raise self._failed(error) from error
-        except BaseException as error:
-            self._give_up(error)
-            raise
+        answers = self._do(partial(self._receive, until))
         self._line.give(self._connection)
         return answers
 
@@ -95,11 +79,46 @@ class Started(Generic[T]):
         """Nobody is interested any more."""
         self._give_up(TimeoutError("nobody waits for the answer"))
 
-    def _send(self) -> None:
+    def _do(self, step: Callable[[], S]) -> S:
+        try:
+            return step()
+        except FAULTS as error:
+            raise self._failed(error) from error
+        except BaseException as error:
+            self._give_up(error)
+            raise
+
+    def _make_ready(self) -> None:
+        try:
+            self._prepare()
+        except BROKEN:
+            self._prepare_again()
+
+    def _prepare(self) -> None:
         calls = self._calls = self._make(self._line.connect(self._connection))
+        self._packed = calls[0].packed if len(calls) == 1 else joined(call.packed for call in calls)
+
+    def _prepare_again(self) -> None:
+        self._line.drop(self._connection)
+        self._prepare()
+
+    def _send(self) -> None:
         self._asked = True
-        packed = calls[0].packed if len(calls) == 1 else joined(call.packed for call in calls)
-        self._connection.send_packed_command(packed)
+        try:
+            self._connection.send_packed_command(self._packed)
+        except BROKEN:
+            self._send_again()
+
+    def _send_again(self) -> None:
+        self._prepare_again()
+        self._connection.send_packed_command(self._packed)
+
+    def _receive(self, until: float) -> list[T]:
+        try:
+            return self._read(until)
+        except BROKEN:
+            self._send_again()
+            return self._read(until)
 
     def _read(self, until: float) -> list[T]:
         try:
