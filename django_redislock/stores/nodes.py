@@ -75,7 +75,7 @@ class Asked(Protocol[T_co]):
         """The answer, if it comes before that instant."""
 
     def abandon(self) -> None:
-        """Nobody is interested any more. What the question took is given back."""
+        """Nobody is interested any more. What the question took is given back, unless it was answered or has failed."""
 
 
 class Node(Protocol):

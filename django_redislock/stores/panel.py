@@ -7,7 +7,7 @@ core with us, it works as soon as it has been told.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from .. import clock, majority
@@ -40,12 +40,6 @@ class Replies(list[T | None]):
     def map(self, fn: Callable[[T], S]) -> Replies[S]:
         """With something else in the place of each answer."""
         return Replies([None if answer is None else fn(answer) for answer in self], self.faults)
-
-
-def sent_off(question: Asked[T]) -> Asked[T]:
-    """The question, on its way."""
-    question.send()
-    return question
 
 
 class Panel:
@@ -92,39 +86,55 @@ class Panel:
         self, numbers: Sequence[int], start: Start[T], *, within: float, meanwhile: Callable[[], object] | None
     ) -> Replies[T]:
         faults: list[StoreUnavailable] = []
-        answers: list[T | None] = [None] * len(self.nodes)
-        ready: dict[int, Asked[T]] = {}
-        sent: dict[int, Asked[T]] = {}
+        asked: dict[int, Asked[T]] = {}
         try:
             for number in numbers:
-                question = self._try(number, faults, clock.now() + within / 2, start, number, self.nodes[number])
-                if question is not None:
-                    ready[number] = question
-            for number in list(ready):
-                question = self._try(number, faults, clock.now() + within / 2, sent_off, ready.pop(number))
-                if question is not None:
-                    sent[number] = question
+                self._make_ready(number, start, asked, faults, slow=within / 2)
+            self._send(asked, faults, slow=within / 2)
             if meanwhile is not None:
                 meanwhile()
-            until = clock.now() + within
-            for number in list(sent):
-                answers[number] = self._try(number, faults, until, sent.pop(number).receive, until)
-        finally:
-            for left_over in (*ready.values(), *sent.values()):
-                left_over.abandon()
-        return Replies(answers, faults)
+            return Replies(self._receive(asked, faults, until=clock.now() + within), faults)
+        except BaseException:
+            for question in asked.values():
+                question.abandon()
+            raise
 
-    def _try(
-        self, number: int, faults: list[StoreUnavailable], until: float, step: Callable[..., S], *args: Any
-    ) -> S | None:
-        """What the step gives. Where the node cannot be asked, that is noted; until then it was not slow."""
+    def _make_ready(
+        self, number: int, start: Start[T], asked: dict[int, Asked[T]], faults: list[StoreUnavailable], *, slow: float
+    ) -> None:
+        began = clock.now()
         try:
-            return step(*args)
+            question = start(number, self.nodes[number])
         except StoreUnavailable as error:
-            if clock.now() >= until:
-                self._away[number] = clock.now() + AWAY
-            faults.append(error)
-            return None
+            self._note(number, error, faults, was_slow=clock.now() - began >= slow)
+        else:
+            if question is not None:
+                asked[number] = question
+
+    def _send(self, asked: dict[int, Asked[T]], faults: list[StoreUnavailable], *, slow: float) -> None:
+        for number, question in tuple(asked.items()):
+            began = clock.now()
+            try:
+                question.send()
+            except StoreUnavailable as error:
+                self._note(number, error, faults, was_slow=clock.now() - began >= slow)
+                del asked[number]
+
+    def _receive(
+        self, asked: Mapping[int, Asked[T]], faults: list[StoreUnavailable], *, until: float
+    ) -> list[T | None]:
+        answers: list[T | None] = [None] * len(self.nodes)
+        for number, question in asked.items():
+            try:
+                answers[number] = question.receive(until)
+            except StoreUnavailable as error:
+                self._note(number, error, faults, was_slow=clock.now() >= until)
+        return answers
+
+    def _note(self, number: int, error: StoreUnavailable, faults: list[StoreUnavailable], *, was_slow: bool) -> None:
+        if was_slow:
+            self._away[number] = clock.now() + AWAY
+        faults.append(error)
 
     @staticmethod
     def of(replies: Sequence[Sequence[T] | None], index: int) -> list[T | None]:
