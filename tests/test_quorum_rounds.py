@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from django_redislock.stores.base import Answer, Taken
+from django_redislock.stores.base import Taken
 from django_redislock.stores.connections import Connections
 from django_redislock.stores.quorum import QuorumStore
 from tests.panels import GUARD, KEY, OURS, THEIRS, Panel
@@ -64,16 +64,21 @@ def take(store: QuorumStore, token: str = OURS) -> Any:
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[Connections]:
-    """To whom a connection has been opened."""
-    found: list[Connections] = []
-    open_one = Connections._wait_or_open
+def in_use(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The connections that were taken and not given back; each can be once."""
+    found: list[Any] = []
+    take_one, give_one = Connections.take, Connections.give
 
-    def note(connections: Connections) -> Any:
-        found.append(connections)
-        return open_one(connections)
+    def note_take(connections: Connections) -> Any:
+        found.append(take_one(connections))
+        return found[-1]
 
-    monkeypatch.setattr(Connections, "_wait_or_open", note)
+    def note_give(connections: Connections, connection: Any) -> None:
+        found.remove(connection)
+        give_one(connections, connection)
+
+    monkeypatch.setattr(Connections, "take", note_take)
+    monkeypatch.setattr(Connections, "give", note_give)
     return found
 
 
@@ -88,11 +93,8 @@ def test_all_are_ready_before_the_first_is_sent_and_sent_before_the_first_is_ans
 
 @pytest.mark.parametrize("number", range(COUNT))
 @pytest.mark.parametrize("step", ["ready", "sent", "answered"])
-def test_what_is_interrupted_leaves_nothing_taken_and_no_connection_behind(step, number, opened):
+def test_what_is_interrupted_leaves_nothing_taken_and_gives_each_connection_back_once(step, number, in_use):
     quorum = Panel(COUNT)
-    assert isinstance(take(quorum.store), Taken)
-    assert quorum.store.release(KEY, token=OURS) is Answer.DONE
-    opened.clear()
 
     def interrupt(*now: Any) -> None:
         if now == (step, number):
@@ -100,6 +102,6 @@ def test_what_is_interrupted_leaves_nothing_taken_and_no_connection_behind(step,
 
     with pytest.raises(KeyboardInterrupt):
         take(noting(quorum, interrupt))
+    assert in_use == []
     assert quorum.fences() == [None] * COUNT
     assert isinstance(take(quorum.store, THEIRS), Taken)
-    assert opened == []
