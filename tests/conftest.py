@@ -146,7 +146,7 @@ def sentinels(sentinel_set: SentinelSet, settings: Any) -> SentinelSet:
     sentinel_set.settle()
     sentinel_set.primary.client.flushall()
     addresses = [sentinel.address for sentinel in sentinel_set.sentinels]
-    settings.CACHES = {**settings.CACHES, "watched": sentinel_cache(addresses)}
+    settings.CACHES = {**settings.CACHES, "watched": sentinel_cache(addresses, sentinel_set.service)}
     settings.REDISLOCK = {"default": {"CACHE": "watched"}}
     return sentinel_set
 

@@ -74,7 +74,7 @@ def cluster_cache(location: str, **pool: Any) -> dict[str, Any]:
     return {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": location, "OPTIONS": options}
 
 
-def sentinel_cache(sentinels: list[tuple[str, int]], **pool: Any) -> dict[str, Any]:
+def sentinel_cache(sentinels: list[tuple[str, int]], service: str, **pool: Any) -> dict[str, Any]:
     """A cache of django-redis on the primary that these Sentinels name."""
     options = {
         "CLIENT_CLASS": "django_redis.client.SentinelClient",
@@ -82,18 +82,12 @@ def sentinel_cache(sentinels: list[tuple[str, int]], **pool: Any) -> dict[str, A
         "SENTINELS": sentinels,
         "CONNECTION_POOL_KWARGS": {"socket_timeout": 2, "socket_connect_timeout": 2, **pool},
     }
-    return {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://locks/0", "OPTIONS": options}
+    return {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": f"redis://{service}/0", "OPTIONS": options}
 
 
 CACHES = {"fake": cache("redis://fake:6379/0", connection_class=fakeredis.FakeRedisConnection)}
 if "TEST_REDIS_URL" in os.environ:
     CACHES["real"] = cache(os.environ["TEST_REDIS_URL"])
-# A test names these to the processes that it starts.
-if "TEST_CLUSTER_URL" in os.environ:
-    CACHES["cluster"] = cluster_cache(os.environ["TEST_CLUSTER_URL"])
-if "TEST_SENTINELS" in os.environ:
-    found = [name.split(":") for name in os.environ["TEST_SENTINELS"].split(",")]
-    CACHES["watched"] = sentinel_cache([(host, int(port)) for host, port in found])
 CACHES["default"] = CACHES.get("real", CACHES["fake"])
 
 REDISLOCK = {alias: {"CACHE": alias, "TTL": 30, "WAIT": 10} for alias in CACHES}

@@ -96,6 +96,7 @@ def test_it_is_filtered_and_sorted_by_clicks(visit, others):
     expect(page.locator("[data-redislock-lock]")).to_have_text(["bank.Account:1"])
 
 
+@pytest.mark.long
 def test_it_counts_down_between_two_looks(visit, others):
     others.hold("nightly")
     somebody = visit()
@@ -111,6 +112,7 @@ def seconds_left(page: Page) -> int:
     return int(page.locator(".redislock-left").inner_text().removesuffix(" s"))
 
 
+@pytest.mark.long
 def test_it_refreshes_itself_and_keeps_what_was_chosen(visit, others):
     others.hold("one", "two")
     somebody = visit()
@@ -131,6 +133,7 @@ def test_it_refreshes_itself_and_keeps_what_was_chosen(visit, others):
     expect(page.locator(".action-counter")).to_have_text("3 of 3 selected")
 
 
+@pytest.mark.long
 def test_the_first_lock_comes_and_the_last_one_goes(visit, others):
     somebody = visit()
     somebody.page.clock.install()
@@ -146,6 +149,7 @@ def test_the_first_lock_comes_and_the_last_one_goes(visit, others):
     expect(page.get_by_text("No lock is held.")).to_be_visible()
 
 
+@pytest.mark.long
 def test_it_stands_still_while_it_is_paused(visit, others):
     somebody = visit()
     somebody.page.clock.install()
@@ -159,6 +163,7 @@ def test_it_stands_still_while_it_is_paused(visit, others):
         page.get_by_role("button", name="Resume").click()
 
 
+@pytest.mark.long
 def test_a_click_is_not_lost_to_a_refresh(visit, others):
     others.hold("nightly")
     somebody = visit()
@@ -207,6 +212,7 @@ def test_a_server_that_comes_back_is_found(visit, others, settings):
 # One lock
 
 
+@pytest.mark.long
 def test_its_page_follows_who_waits(visit, others):
     others.hold("one")
     somebody = visit()
@@ -257,6 +263,7 @@ def test_who_may_not_is_refused(visit, others):
     expect(page.get_by_role("link", name="Release by force")).to_have_count(0)
 
 
+@pytest.mark.long
 def test_two_who_free_the_same_lock(visit, others):
     others.hold("one")
     pages = [visit().go(f"{LIST}default_3Aone/change/") for _ in range(2)]
@@ -364,6 +371,7 @@ def test_markup_of_others_does_nothing(visit, others):
     expect(page.locator(".messagelist")).to_contain_text(NASTY)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("crowd")
 def test_pictures_of_it(visit, account, tmp_path):
     """Kept in the directory that `SCREENSHOTS` names, where it is set."""

@@ -101,6 +101,7 @@ async def test_who_cannot_be_told_asks_again_and_again(loop, lock_alias, monkeyp
     assert await asyncio.wait_for(asyncio.ensure_future(person), 10) == "entered"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("who", [0, 1])
 async def test_that_one_leaves_does_not_keep_the_others_from_a_key_whose_holder_has_vanished(loop, who):
     guard = lock("a", ttl=5 * TTL)

@@ -571,6 +571,7 @@ print("moved", flush=True)
 """
 
 
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 class TestProcesses:
     @pytest.mark.parametrize("db_alias", ["default", "postgres"], indirect=True)

@@ -44,6 +44,7 @@ def test_servers_that_the_environment_names_are_kept():
     assert run(sys.executable, "-c", show).stdout.split() == list(NAMED.values())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_reaches_the_command(number):
     command = [*WRAPPER, sys.executable, "-c", LISTENER]
@@ -82,6 +83,7 @@ def directory():
         yield Path(path) / "server"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_server_answers_from_start_to_stop(kind: type[Server], directory):
     server = kind(directory)
@@ -95,6 +97,7 @@ def test_a_server_answers_from_start_to_stop(kind: type[Server], directory):
     assert not server.answers()
 
 
+@pytest.mark.long
 def test_a_server_that_does_not_start_is_missing_and_says_its_last_words(directory):
     class Broken(Redis):
         def command(self) -> list[str]:

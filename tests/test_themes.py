@@ -84,6 +84,7 @@ def site(request: pytest.FixtureRequest, browser: Browser, real_redis: str, tmp_
     assert site.errors == []
 
 
+@pytest.mark.long
 def test_the_pages_work_under_a_theme(site, tmp_path, request):
     site.page.clock.install()
     site.hold("bank.Account:1")

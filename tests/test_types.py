@@ -64,6 +64,7 @@ def check(checker: str, tmp_path: Path, *lines: str) -> str:
     return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True).stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("checker", CHECKERS)
 def test_what_is_right_is_right_and_what_is_wrong_is_told(checker, tmp_path):
     first = RIGHT.count("\n") + 1

@@ -33,7 +33,8 @@ class MariaDB(Server):
     def prepare(self) -> None:
         """Make the system tables, and the statement that makes our database at the start."""
         program = find_program("mariadb-install-db", "mysql_install_db")
-        where = [f"--datadir={self.directory / 'data'}", "--auth-root-authentication-method=normal"]
+        where = [f"--datadir={self.directory / 'data'}", f"--tmpdir={self.directory}"]
+        where += ["--auth-root-authentication-method=normal"]
         self.run(program, "--no-defaults", *where, "--skip-test-db", "--skip-name-resolve", SMALL)
         first = self.directory / "first.sql"
         first.write_text(f"CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4;\n")
@@ -45,6 +46,7 @@ class MariaDB(Server):
         program = find_program("mariadbd", "mysqld", also=["/usr/sbin", "/usr/libexec"])
         files = {"datadir": "data", "pid-file": "pid", "socket": "socket", "init-file": "first.sql"}
         where = [f"--{option}={self.directory / name}" for option, name in files.items()]
+        where += [f"--tmpdir={self.directory}"]  # one that starts removes the temporary tables that lie there
         return [program, "--no-defaults", *where, "--skip-networking", "--skip-name-resolve", SMALL]
 
     def answers(self) -> bool:

@@ -24,7 +24,7 @@ from .redis import LOOPBACK, Redis
 NODE_TIMEOUT_MS = 1000
 """Milliseconds after which a node of the cluster counts as gone."""
 MANUAL_FAILOVER = 6.0
-"""Seconds after which a fail-over that was asked for and did not come about may be asked for again."""
+"""Seconds after which a fail-over that was asked for and has not come about is asked for again."""
 PATIENT_MS, ALERT_MS = 60_000, 500
 """Milliseconds after which a Sentinel takes a server for gone. On a busy machine one soon looks gone that is not."""
 
@@ -121,6 +121,11 @@ class Watcher(Member):
         super().__init__(directory, net=primary.net)
         self._primary = primary
 
+    @property
+    def service(self) -> str:
+        """The name by which clients ask for the primary. Another set has another: django-redis keeps pools by it."""
+        return f"locks-{self._primary.port}"
+
     def prepare(self) -> None:
         """Choose the port, and write what it keeps its state in."""
         super().prepare()
@@ -128,10 +133,10 @@ class Watcher(Member):
             f"port {self.port}",
             f"bind {LOOPBACK}",
             f"dir {self.directory}",
-            "sentinel monitor locks {} {} 2".format(*self._primary.address),
-            f"sentinel down-after-milliseconds locks {PATIENT_MS}",
-            "sentinel failover-timeout locks 1000",
-            "sentinel parallel-syncs locks 2",
+            "sentinel monitor {} {} {} 2".format(self.service, *self._primary.address),
+            f"sentinel down-after-milliseconds {self.service} {PATIENT_MS}",
+            f"sentinel failover-timeout {self.service} 2000",
+            f"sentinel parallel-syncs {self.service} 2",
         ]
         if self.net:
             lines += [f"bind-source-addr {self.host}", f"sentinel announce-ip {LOOPBACK}"]
@@ -152,6 +157,11 @@ class SentinelSet:
         fast = ("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
         self.servers = [Member(directory / f"server-{number}", *fast, net=net) for number in range(3)]
         self.sentinels = [Watcher(directory / f"sentinel-{number}", self.servers[0]) for number in range(3)]
+
+    @property
+    def service(self) -> str:
+        """The name by which clients ask for the primary."""
+        return self.sentinels[0].service
 
     def start(self) -> None:
         """Start all of them, and wait until they know each other. Raises `Missing`."""
@@ -187,7 +197,7 @@ class SentinelSet:
 
     def primary_says(self, sentinel: Member) -> tuple[str, int]:
         """Whom a Sentinel takes for the primary."""
-        host, port = sentinel.client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "locks")
+        host, port = sentinel.client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.service)
         return host, int(port)
 
     @property
@@ -221,7 +231,7 @@ class SentinelSet:
 
     def _take_for_gone_after(self, milliseconds: int) -> None:
         for sentinel in self.sentinels:
-            sentinel.client.execute_command("SENTINEL", "SET", "locks", "down-after-milliseconds", milliseconds)
+            sentinel.client.execute_command("SENTINEL", "SET", self.service, "down-after-milliseconds", milliseconds)
 
     def _agree(self) -> bool:
         """Whether all Sentinels name the same primary, which is one, and none is about to replace it."""
@@ -231,7 +241,7 @@ class SentinelSet:
 
     def _state(self, sentinel: Member) -> dict[str, Any]:
         """What a Sentinel knows of the primary."""
-        says = sentinel.client.execute_command("SENTINEL", "MASTER", "locks")
+        says = sentinel.client.execute_command("SENTINEL", "MASTER", self.service)
         return says if isinstance(says, dict) else dict(zip(says[::2], says[1::2], strict=True))
 
     def cut_replication(self) -> None:
@@ -241,18 +251,21 @@ class SentinelSet:
         client.execute_command("CLIENT", "KILL", "TYPE", "replica")
 
     def fail_over(self) -> None:
-        """Ask the Sentinels for another primary, as soon as they can, and wait for it."""
+        """Ask the Sentinels for another primary, as soon as they can and again where they gave up, and wait for it."""
         former = self.primary
+        asked_at = -math.inf
 
-        def is_asked() -> bool:
-            try:
-                self.sentinels[0].client.execute_command("SENTINEL", "FAILOVER", "locks")
-            except RedisError:  # it is busy with the last one
-                return False
-            return True
+        def has_taken_over() -> bool:
+            nonlocal asked_at
+            if self.primary is not former:
+                return self.primary.is_primary
+            if time.monotonic() - asked_at > MANUAL_FAILOVER:
+                with suppress(RedisError):  # it is busy with the last one
+                    self.sentinels[0].client.execute_command("SENTINEL", "FAILOVER", self.service)
+                    asked_at = time.monotonic()
+            return False
 
-        self._until(is_asked)
-        self._until(lambda: self.primary is not former and self.primary.is_primary)
+        self._until(has_taken_over)
 
     def stop(self) -> None:
         """Stop all of them."""
