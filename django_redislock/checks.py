@@ -18,7 +18,7 @@ from django_redis.cache import RedisCache
 from django_redis.client import DefaultClient, ShardClient
 
 from .conf import DEFAULTS, READERS, OnOutage, faults_of
-from .handler import DEFAULT_ALIAS, doubles_of, several_behind
+from .handler import DEFAULT_ALIAS, doubles_of, mixed_with, several_behind
 from .managers import LockQuerySet
 from .versions import version_field_of
 
@@ -144,6 +144,9 @@ def _client_faults(where: str, alias: str, cache: Mapping[str, Any]) -> Iterator
     if fault:
         hint = "Use django-redis' DefaultClient, HerdClient or SentinelClient for the cache that keeps the locks."
         yield _error("E010", f"{where}: the client of the cache {alias!r} cannot keep locks: {fault}.", hint)
+    if mixed := mixed_with(alias):
+        hint = "Let the Sentinels watch each primary under a name of its own: django-redis keeps pools by LOCATION."
+        yield _error("E022", f"{where}: {mixed}", hint)
     if not cache.get("LOCATION"):
         hint = "Give its URL, such as 'redis://127.0.0.1:6379/1'."
         yield _error("E011", f"{where}: the cache {alias!r} has no LOCATION.", hint)

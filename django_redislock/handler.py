@@ -47,6 +47,8 @@ class Place:
         self.alias = alias
         """The cache, in `CACHES`."""
         self.prefix: str = cache_of(alias).key_prefix
+        if mixed := mixed_with(alias):
+            raise InvalidLockSettings(f"REDISLOCK: {mixed}")
         self.where: tuple[str, str] = (str(caches.settings[alias]["LOCATION"]), self.prefix)
         """Where its locks are kept. It may hold a password."""
         self.client: Callable[[], Any] = partial(client_of, alias)
@@ -140,6 +142,27 @@ def several_behind(cache: str) -> str:
         if issubclass(factory, kind):
             return f"a quorum is made of single servers, and the cache {cache!r} leads to {what}."
     return ""
+
+
+def mixed_with(cache: str) -> str:
+    """Why it is not known whose server the cache leads to; empty where it is.
+
+    django-redis keeps pools by `LOCATION` alone, which is the same for others that ask other Sentinels.
+    """
+    address, sentinels = settings.CACHES[cache].get("LOCATION"), sentinels_of(cache)
+    others = [
+        repr(other)
+        for other, entry in settings.CACHES.items()
+        if address and entry.get("LOCATION") == address and sentinels_of(other) != sentinels
+    ]
+    if not others:
+        return ""
+    return f"the cache {cache!r} has the LOCATION of {' and '.join(others)}, and other Sentinels; all get one pool."
+
+
+def sentinels_of(cache: str) -> set[tuple[str, int]]:
+    """Whom the cache asks for its server."""
+    return set(map(tuple, settings.CACHES[cache].get("OPTIONS", {}).get("SENTINELS") or ()))
 
 
 def factory_of(cache: str) -> type:

@@ -71,6 +71,19 @@ def three(*hosts: str) -> dict[str, Any]:
     }
 
 
+WATCHED = "redis://mymaster/0"
+
+
+def watched(*sentinels: Any, **changes: Any) -> dict[str, Any]:
+    """The entry of a cache on the server that these Sentinels name."""
+    options = {
+        "CLIENT_CLASS": "django_redis.client.SentinelClient",
+        "CONNECTION_FACTORY": "django_redis.pool.SentinelConnectionFactory",
+        "SENTINELS": sentinels,
+    }
+    return a_cache(**{"LOCATION": WATCHED, "OPTIONS": options, **changes})
+
+
 SEVERAL = [
     a_cache(LOCATION="redis://c:6379", OPTIONS={"CONNECTION_FACTORY": path, "PASSWORD": SECRET})
     for path in ("django_redislock.cluster.ClusterConnectionFactory", "django_redis.pool.SentinelConnectionFactory")
@@ -110,6 +123,8 @@ FAULTS: list[tuple[str, Any, dict[str, Any]]] = [
     ("E011", {}, {"default": a_cache(LOCATION=[])}),
     ("E020", {"default": {"CACHE": ["a", "b", "c"], "MIN_REPLICAS": 1}}, three("a", "b", "c")),
     *(("E021", {"default": {"CACHE": ["a", "b", "c"]}}, three("a", "b", "c") | {"c": entry}) for entry in SEVERAL),
+    ("E022", {"default": {}}, {"default": watched(("a", 1)), "other": watched(("b", 1))}),
+    ("E022", {"default": {}}, {"default": watched(("a", 1)), "other": a_cache(LOCATION=WATCHED)}),
     ("E014", {"default": {"GUARD": 0}}, {}),
     ("E014", {"default": {"CACHE": ["a", "b", "c"], "GUARD": 5}}, three("a", "b", "c")),
     ("E015", {"default": {"CACHE": ["a", "b", "c"]}}, three("a", "b", "b")),
@@ -150,6 +165,8 @@ def test_every_id_is_tested_and_described(fault):
         ({}, {"default": a_client(f"{__name__}.OwnClient")}),
         ({}, {"default": a_cache(LOCATION=["redis://a:6379", "redis://b:6379"])}),
         ({"default": {"CACHE": "locks"}}, {"default": {"BACKEND": "no.such.Cache"}, "locks": a_cache()}),
+        ({}, {"default": watched(("a", 1), ("b", 1)), "other": watched(["b", 1], ["a", 1])}),
+        ({}, {"default": watched(("a", 1)), "other": watched(("b", 1), LOCATION="redis://other/0")}),
     ],
 )
 def test_right_settings_have_no_fault(redislock, caches):

@@ -15,9 +15,11 @@ from django_redislock.exceptions import LossReason
 from django_redislock.handler import locks
 from django_redislock.keys import Key
 from django_redislock.stores.base import Taken
+from testproject.redis.servers import free_port
 from tests.flows import attempt, elsewhere, is_free, until, waiters_of
 from tests.ledger import COINS, PURSES, Ledger
 from tests.servers.sets import SentinelSet
+from tests.settings import sentinel_cache
 
 pytestmark = pytest.mark.usefixtures("sentinels")
 
@@ -199,3 +201,13 @@ def test_where_nobody_knows_wait_it_is_told(settings):
     settings.REDISLOCK = {"default": {"CACHE": "fake", "MIN_REPLICAS": 1}}
     with pytest.raises(StoreUnavailable, match="MIN_REPLICAS needs a server that knows WAIT"), lock("a"):
         pytest.fail("The body ran.")
+
+
+def test_sentinels_that_cannot_be_asked_are_named_by_their_addresses(settings):
+    ports = [free_port() for _ in range(2)]
+    settings.CACHES = {**settings.CACHES, "watched": sentinel_cache([("127.0.0.1", port) for port in ports], "gone")}
+    with pytest.raises(StoreUnavailable) as caught, lock("a"):
+        pytest.fail("The body ran.")
+    told = str(caught.value)
+    assert "No master found for 'gone'" in told
+    assert "redis.connection" not in told

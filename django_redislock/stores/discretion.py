@@ -1,4 +1,4 @@
-"""Errors of the Redis client that may be shown: without the password that the server's answer can repeat."""
+"""Errors of the Redis client that may be shown: without the password that the server's answer can repeat, and short."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ HIDDEN = "***"
 
 ECHO = re.compile(r",? with args beginning with: .*", re.DOTALL)
 """What a server adds that does not know a command, `HELLO` with the password for one."""
+
+CLIENT = re.compile(r"<redis\.client\.Redis\(.*?\bhost=([^,]+),port=(\d+).*?\)>\)>\)>", re.DOTALL)
+"""How redis-py names each Sentinel that it has asked: with all the options of a connection."""
 
 
 def secrets_in(options: Mapping[str, Any]) -> list[str]:
@@ -36,7 +39,7 @@ def without(value: Any, secrets: Iterable[str]) -> Any:
     """A text without them; anything else as it is."""
     if not isinstance(value, str):
         return value
-    text = ECHO.sub("", value)
+    text = CLIENT.sub(r"\1:\2", ECHO.sub("", value))
     for secret in secrets:
         text = text.replace(secret, HIDDEN)
     return text
