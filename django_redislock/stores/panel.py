@@ -88,8 +88,7 @@ class Panel:
         faults: list[StoreUnavailable] = []
         asked: dict[int, Asked[T]] = {}
         try:
-            for number in numbers:
-                self._make_ready(number, start, asked, faults, slow=within / 2)
+            self._make_ready(numbers, start, asked, faults, slow=within / 2)
             self._send(asked, faults, slow=within / 2)
             if meanwhile is not None:
                 meanwhile()
@@ -100,16 +99,23 @@ class Panel:
             raise
 
     def _make_ready(
-        self, number: int, start: Start[T], asked: dict[int, Asked[T]], faults: list[StoreUnavailable], *, slow: float
+        self,
+        numbers: Sequence[int],
+        start: Start[T],
+        asked: dict[int, Asked[T]],
+        faults: list[StoreUnavailable],
+        *,
+        slow: float,
     ) -> None:
-        began = clock.now()
-        try:
-            question = start(number, self.nodes[number])
-        except StoreUnavailable as error:
-            self._note(number, error, faults, was_slow=clock.now() - began >= slow)
-        else:
-            if question is not None:
-                asked[number] = question
+        for number in numbers:
+            began = clock.now()
+            try:
+                question = start(number, self.nodes[number])
+            except StoreUnavailable as error:
+                self._note(number, error, faults, was_slow=clock.now() - began >= slow)
+            else:
+                if question is not None:
+                    asked[number] = question
 
     def _send(self, asked: dict[int, Asked[T]], faults: list[StoreUnavailable], *, slow: float) -> None:
         for number, question in tuple(asked.items()):
