@@ -79,6 +79,10 @@ def parser() -> argparse.ArgumentParser:
     quorum.set_defaults(servers=(Redis,))
     quorum.add_argument("--quick", action="store_true", help="two blocks: to see that it runs")
 
+    cluster = commands.add_parser("cluster", help="a lock in a cluster, uncontended, beside redis-py's own pair")
+    cluster.set_defaults(servers=(Redis,))
+    cluster.add_argument("--quick", action="store_true", help="two blocks: to see that it runs")
+
     faults = commands.add_parser("faults", help="the bank while the connections to Redis fail at random")
     faults.set_defaults(servers=(Redis, PostgreSQL, MariaDB))
     faults.add_argument("--file", type=Path, help="CSV file of transfer orders (those of the demo)")

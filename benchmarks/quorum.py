@@ -91,13 +91,13 @@ def name_of(size: int) -> str:
     return f'lock("name"), {size} servers'
 
 
-def make_row(blocks: Sequence[Block], name: str) -> Row:
-    """The figures of one contender."""
+def make_row(blocks: Sequence[Block], name: str, *, base: str = RAW) -> Row:
+    """The figures of one contender, which is compared with the base."""
     return {
         "p50": measure.p50(blocks, name),
         "p99": measure.p99(blocks, name),
         "cpu": measure.cpu(blocks, name),
-        "ratio": measure.ratio(blocks, name, RAW),
+        "ratio": measure.ratio(blocks, name, base),
     }
 
 

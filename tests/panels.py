@@ -15,7 +15,7 @@ from django_redislock import StoreUnavailable, clock
 from django_redislock.keys import Key
 from django_redislock.majority import LONGEST_PATIENCE
 from django_redislock.stores.base import Answer
-from django_redislock.stores.nodes import Ballot, Candidacy, Vote
+from django_redislock.stores.nodes import Asked, Ballot, Candidacy, Vote
 from django_redislock.stores.quorum import QuorumStore
 from django_redislock.stores.redisnode import RedisNode
 from tests.servers import Redis as Server
@@ -57,6 +57,12 @@ class Clock:
         self.time += seconds
 
 
+def told(question: Asked[T]) -> T:
+    """What it answers, however long that takes."""
+    question.send()
+    return question.receive(1e9)
+
+
 WRITES = {"vote", "raise_fences", "give_back", "withdraw", "prolong", "keep", "take_away"}
 
 
@@ -65,6 +71,10 @@ class Broken(Generic[T]):
 
     def __init__(self, asked: Any = None) -> None:
         self._asked = asked
+
+    def send(self) -> None:
+        if self._asked is not None:
+            self._asked.send()
 
     def receive(self, until: float) -> T:
         self.abandon()
@@ -80,7 +90,11 @@ class Slow(Generic[T]):
 
     def __init__(self, asked: Any, seconds: float) -> None:
         self._asked = asked
-        self._comes = clock.now() + seconds
+        self._seconds = seconds
+
+    def send(self) -> None:
+        self._asked.send()
+        self._comes = clock.now() + self._seconds
 
     def receive(self, until: float) -> T:
         clock.sleep(max(0.0, min(self._comes, until) - clock.now()))
@@ -187,6 +201,9 @@ class Given(Generic[T]):
 
     answer: T
     is_late: bool = False
+
+    def send(self) -> None:
+        """It has been carried out."""
 
     def receive(self, until: float) -> T:
         if self.is_late:

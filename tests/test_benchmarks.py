@@ -220,6 +220,15 @@ def test_a_quorum_needs_one_round_of_questions_each_way(real_redis, tmp_path):
     assert 10 <= trips['lock("name"), 5 servers'] < 11
 
 
+def test_a_cluster_is_asked_twice_for_a_pair(real_redis, tmp_path):
+    report = run_benchmark("cluster", "--quick", to=tmp_path / "cluster.json")
+    assert {name: row["round_trips"] for name, row in report["rows"].items()} == {
+        "redis-py's pair": 2,
+        'lock("name")': 2,
+    }
+    assert [target["limit"] for target in report["targets"]] == [1.3]
+
+
 def test_faults_lose_no_money(real_redis, tmp_path):
     orders = [f"{number},1014-22,1007-11,{1 + number % 3}.00,rent" for number in range(20)]
     (tmp_path / "few.csv").write_text("\n".join(["key,source,target,amount,purpose", *orders]))

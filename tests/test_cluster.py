@@ -289,7 +289,7 @@ class TestMovedSlots:
         assert cluster.owner(bucket("a")) is target
 
     def test_a_slot_that_stays_on_its_way_is_a_fault_and_never_busy(self, cluster, store, monkeypatch):
-        monkeypatch.setattr("django_redislock.stores.clusternodes.PATIENCE", 0.2)
+        monkeypatch.setattr("django_redislock.stores.route.PATIENCE", 0.2)
         owner = cluster.owner(bucket("a"))
         target = next(server for server in cluster.primaries if server is not owner)
         slot = owner.client.execute_command("CLUSTER", "KEYSLOT", bucket("a"))

@@ -42,6 +42,7 @@ LAYERS = {
         "stores.loopwakeups",
         "stores.redis",
         "stores.replicas",
+        "stores.route",
         "stores.slot",
         "stores.subscription",
         "stores.tries",

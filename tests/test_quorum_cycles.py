@@ -13,7 +13,7 @@ from django_redislock.stores import verdicts
 from django_redislock.stores.base import Edge, Held, Taken
 from django_redislock.stores.nodes import Candidacy, Cycle, Vote
 from django_redislock.stores.quorumear import QuorumEar
-from tests.panels import OURS, THEIRS, Panel, State
+from tests.panels import OURS, THEIRS, Panel, State, told
 
 A, B = Key("a"), Key("b")
 WHO = '["web-1",42,"MainThread",""]'
@@ -30,7 +30,7 @@ def take(panel: Panel, key: Key, token: str, *, channel: str = "") -> Any:
 
 def vote(node: Any, key: Key, token: str, *, channel: str = "") -> Any:
     candidacy = Candidacy(token, 20, WHO, 0)
-    return node.node.vote([key], candidacy=candidacy, channel=channel).receive(1e9)[0]
+    return told(node.node.vote([key], candidacy=candidacy, channel=channel))[0]
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def waiter(panel: Panel) -> Iterator[QuorumEar]:
 def give_back(nodes: list[Any]) -> None:
     """The other gives its votes back, at these nodes alone."""
     for node in nodes:
-        node.node.give_back([A], token=THEIRS).receive(1e9)
+        told(node.node.give_back([A], token=THEIRS))
 
 
 def lines(client: Any) -> list[bytes]:
@@ -68,7 +68,7 @@ def test_nor_at_one_that_could_not_be_told_as_soon_as_it_answers(panel, waiter, 
     panel.fail([True] + [False] * (len(panel.nodes) - 1), state)
     assert isinstance(take(panel, A, OURS, channel=waiter.channel), Taken)
     panel.fail([False] * len(panel.nodes), State.UP)
-    panel.nodes[0].node.look([B]).receive(1e9)
+    told(panel.nodes[0].node.look([B]))
     assert lines(panel.clients[0]) == []
 
 
@@ -84,7 +84,7 @@ def test_one_that_a_minority_sees_is_waited_out(panel, waiter):
     """The waiter has gone, but this was not told to all nodes yet."""
     take(panel, B, OURS)
     for node in panel.nodes[(len(panel.nodes) - 1) // 2 :]:
-        node.node.withdraw([A], token=OURS).receive(1e9)
+        told(node.node.withdraw([A], token=OURS))
     ear = panel.store.ear(THEIRS, within=5)
     assert isinstance(vote(panel.nodes[0], B, THEIRS, channel=ear.channel), Cycle)
     found = take(panel, B, THEIRS, channel=ear.channel)

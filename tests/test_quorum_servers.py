@@ -20,7 +20,7 @@ from django_redislock.stores.nodes import Candidacy, SitsOut
 from django_redislock.stores.quorum import QuorumStore
 from tests.faults import Fault, Proxy, proxy_to
 from tests.flows import until
-from tests.panels import KEY, OURS, THEIRS, empty, real_node, seat
+from tests.panels import KEY, OURS, THEIRS, empty, real_node, seat, told
 from tests.servers import Redis as Server
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("real_redis")]
@@ -182,7 +182,7 @@ def test_a_server_that_kept_its_data_over_a_restart_sits_out_too(servers, store)
 
 def ballot(node: Any) -> Any:
     candidacy = Candidacy(OURS, 5, WHO, 0)
-    return node.vote([KEY], candidacy=candidacy, channel="").receive(time.monotonic() + 5)[0]
+    return told(node.vote([KEY], candidacy=candidacy, channel=""))[0]
 
 
 def test_a_restart_is_noticed_however_the_connection_came_back(servers, store):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from . import scripts
@@ -30,15 +31,13 @@ class Ballots:
     def __init__(self, prefix: str, *, guard: float) -> None:
         self._prefix = prefix
         self._root = root_of(prefix)
-        self._marker = f"{self._root}:node"
         self._guard = to_ms(guard)
 
     def vote(self, key: Key, candidacy: Candidacy, *, channel: str, run: str) -> Call[Ballot]:
         """Ask for the node's vote. `run` is the run id of the server."""
-        names = names_of(self._prefix, key.name)
         token, ttl, holder, least = candidacy
-        args = (token, key.name, self._root, to_ms(ttl), holder, channel, least, run, self._guard)
-        return Call(VOTE, Keys((*names.all, self._marker)), args, read_vote)
+        args = (f"{token} {least}", key.name, self._root, to_ms(ttl), holder, channel, run, self._guard)
+        return Call(VOTE, keys_of_vote(self._prefix, key.name), args, read_vote)
 
     def raise_fence(self, key: Key, fence: int, *, token: str) -> Call[bool]:
         """Raise the fence of a vote."""
@@ -46,14 +45,25 @@ class Ballots:
 
     def admit(self, seat: SitsOut, *, run: str, kept: float) -> Call[int]:
         """Let the node vote earlier, which has lost nothing for so many seconds."""
-        return Call(ADMIT, Keys((self._marker,)), (run, seat.ends, to_ms(kept), self._guard), int)
+        return Call(ADMIT, Keys((marker_of(self._prefix),)), (run, seat.ends, to_ms(kept), self._guard), int)
+
+
+@lru_cache(maxsize=1024)
+def keys_of_vote(prefix: str, name: str) -> Keys:
+    """Those of the lock, and the marker."""
+    return Keys((*names_of(prefix, name).all, marker_of(prefix)))
+
+
+def marker_of(prefix: str) -> str:
+    """Where a node keeps in which run of its server it votes, and from when on."""
+    return f"{root_of(prefix)}:node"
 
 
 def read_vote(reply: list[Any]) -> Ballot:
     """`{1, fence, now in us}`, `{3, ms left, end in ms}`, `{0, who}`, `{2, {who}, cycle}`."""
     kind = reply[0]
     if kind == 1:
-        return Vote(fence=reply[1], asked=reply[2])
+        return Vote(reply[1], reply[2])
     if kind == 3:
         return SitsOut(left=reply[1] / 1e3, ends=reply[2])
     if kind == 2:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..keys import BUCKETS
 from .asking import FAULTS
-from .clusternodes import Route
 from .inquiry import Inquiry, ask_at_once, first_of_its_script, spell
+from .route import Route
 from .verbs import root_of
 
 if TYPE_CHECKING:

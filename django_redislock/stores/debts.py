@@ -39,29 +39,26 @@ class Debt(NamedTuple):
         return self.pid == os.getpid() and clock.now() < self.until
 
 
-class Debts:
+class Debts(deque[Debt]):
     """Calls that settle questions which were not answered. Each may be sent although it is not needed any more."""
 
-    __slots__ = ("_owed",)
+    __slots__ = ()
 
     def __init__(self) -> None:
-        self._owed: deque[Debt] = deque(maxlen=MOST)
-
-    def __len__(self) -> int:
-        return len(self._owed)
+        super().__init__(maxlen=MOST)
 
     def add(self, call: Call[None]) -> None:
         """Remember it."""
-        self._owed.append(Debt(os.getpid(), clock.now() + LONGEST, call))
+        self.append(Debt(os.getpid(), clock.now() + LONGEST, call))
 
     def paying(self, send: Callable[[Call[None]], Steps[None]]) -> Steps[None]:
         """Send all of them; what `send` raises ends it, and the call at which it did stays owed.
 
         `NotNow` ends it quietly: that one comes after the others the next time.
         """
-        while self._owed:
+        while self:
             try:
-                owed = self._owed.popleft()
+                owed = self.popleft()
             except IndexError:  # another thread has paid the rest
                 return
             try:
@@ -69,8 +66,8 @@ class Debts:
                     yield from send(owed.call)
             except NotNow as refusal:  # that there was no answer has been told
                 logger.debug("Refused, so what may be taken stays so for now: %s", refusal)
-                self._owed.append(owed)
+                self.append(owed)
                 return
             except BaseException:
-                self._owed.appendleft(owed)
+                self.appendleft(owed)
                 raise

@@ -58,9 +58,8 @@ class Elections:
         rest, pause, began = keys, PAUSE, clock.now()
         try:
             for tries_left in reversed(range(TRIES)):
-                found, again = self._round(rest, lot)
+                found, rest = self._round(rest, lot)
                 outcomes |= found
-                rest = [key for key in rest if key in again]
                 if not rest or not tries_left or clock.now() - began > lot.ttl / 4:
                     break
                 clock.sleep(random.uniform(0, pause))
@@ -80,34 +79,30 @@ class Elections:
             instead=lambda node: node.settle(keys, token=lot.token),
         )
 
-    def _round(self, keys: Sequence[Key], lot: Lot) -> tuple[dict[Key, Outcome], set[Key]]:
+    def _round(self, keys: Sequence[Key], lot: Lot) -> tuple[dict[Key, Outcome], list[Key]]:
         """Ask once; gives what became of each key, and which of them are to be asked for again."""
         replies = self._ask(keys, lot)
         ballots = {key: self._panel.of(replies, index) for index, key in enumerate(keys)}
-        nodes = len(self._panel.nodes)
-        elected = [key for key in keys if majority.is_met(len(votes_of(ballots[key])), nodes=nodes)]
-        outcomes: dict[Key, Outcome] = {}
-        outcomes.update(self._with_fences(elected, ballots, lot))
-        if outcomes and lot.waits:
-            self._leave_lines(list(outcomes), ballots, lot)
-        refused = [key for key in keys if key not in outcomes]
-        if refused:
-            self._panel.require(seats(replies), about(keys), key=keys[0].name, also=absence(replies))
-            self._return(refused, ballots, lot)
-        again = set()
+        elected = self._elected(ballots, lot)
+        if elected and lot.waits:
+            self._leave_lines(list(elected), ballots, lot)
+        outcomes: dict[Key, Outcome] = {**elected}
+        if len(elected) == len(keys):
+            return outcomes, []
+        self._panel.require(seats(replies), about(keys), key=keys[0].name, also=absence(replies))
+        refused = [key for key in keys if key not in elected]
+        self._return(refused, ballots, lot)
         for key in refused:
             answer = refusal(ballots[key])
             if answer is None:
                 self._panel.fail("its votes were lost before they could be counted", key=key.name)
             outcomes[key] = answer
-            if contested(ballots[key]):
-                again.add(key)
-        return outcomes, again
+        return outcomes, [key for key in refused if contested(ballots[key])]
 
     def _ask(self, keys: Sequence[Key], lot: Lot) -> Replies[list[Ballot]]:
         """The first round; asked again at once when a node is found to have sat out without need."""
         replies = self._ask_once(keys, lot)
-        return self._ask_once(keys, lot) if self._panel.plead(seats(replies)) else replies
+        return self._ask_once(keys, lot) if self._panel.plead(replies) else replies
 
     def _ask_once(self, keys: Sequence[Key], lot: Lot) -> Replies[list[Ballot]]:
         now = round(clock.now() * 1e6)
@@ -122,11 +117,18 @@ class Elections:
             self._ahead = max(told) - now
         return replies
 
-    def _with_fences(self, keys: Sequence[Key], ballots: dict[Key, list[Ballot | None]], lot: Lot) -> dict[Key, int]:
-        """The fence of each of the keys, which a majority has heard of; a key is missing that it was too late for."""
-        fences = {key: majority.highest(vote.fence for vote in votes_of(ballots[key])) for key in keys}
-        differ = [(key, fence) for key, (fence, is_to_raise) in fences.items() if is_to_raise]
-        found = {key: fence for key, (fence, is_to_raise) in fences.items() if not is_to_raise}
+    def _elected(self, ballots: dict[Key, list[Ballot | None]], lot: Lot) -> dict[Key, int]:
+        """The keys with the votes of a majority, and the fence of each, which a majority has heard of in time."""
+        found: dict[Key, int] = {}
+        differ: list[tuple[Key, int]] = []
+        for key, counted in ballots.items():
+            fences = [vote.fence for vote in votes_of(counted)]
+            if majority.is_met(len(fences), nodes=len(counted)):
+                fence, is_to_raise = majority.highest(fences)
+                if is_to_raise:
+                    differ.append((key, fence))
+                else:
+                    found[key] = fence
         if differ:
             replies = self._panel.ask_enough(
                 lambda _, node: node.raise_fences(differ, token=lot.token), within=majority.patience(lot.ttl)

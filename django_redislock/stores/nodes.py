@@ -1,8 +1,8 @@
 """The contract of a node: one of several independent stores that keep the same locks, and the values it answers with.
 
-Every question comes in two halves, so that one thread can ask all nodes at once: it is sent when it is made, and
-answered when it is received. Both raise `StoreUnavailable` when the node cannot be asked; the node has then seen to it
-that nothing stays taken by the question.
+Every question comes in three parts, so that one thread can ask all nodes at once: it is made ready, sent, and answered
+when it is received. Each raises `StoreUnavailable` when the node cannot be asked; the node has then seen to it that
+nothing stays taken by the question.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 T_co = TypeVar("T_co", covariant=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vote:
+class Vote(NamedTuple):
     """The node has given its vote for a key to the token."""
 
     fence: int
@@ -67,13 +66,16 @@ class Candidacy(NamedTuple):
 
 
 class Asked(Protocol[T_co]):
-    """A question that is on its way."""
+    """A question that is ready to be sent."""
+
+    def send(self) -> None:
+        """Put it on its way."""
 
     def receive(self, until: float) -> T_co:
         """The answer, if it comes before that instant."""
 
     def abandon(self) -> None:
-        """Nobody is interested any more. What the question took is given back."""
+        """Nobody is interested any more. What the question took is given back, unless it was answered or has failed."""
 
 
 class Node(Protocol):

@@ -1,9 +1,13 @@
-"""Several nodes, asked at once from one thread: each question is sent to all before the first answer is read."""
+"""Several nodes, asked at once from one thread.
+
+Each question is made ready for all of them, then sent to all, and then the answers are read: where a server shares the
+core with us, it works as soon as it has been told.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from .. import clock, majority
@@ -61,7 +65,10 @@ class Panel:
 
         `meanwhile` is called when all have been asked, `instead` for each that is not.
         """
-        now, numbers = clock.now(), range(len(self.nodes))
+        numbers = range(len(self.nodes))
+        if not self._away:
+            return self._ask(numbers, start, within=within, meanwhile=meanwhile)
+        now = clock.now()
         here = [number for number in numbers if self._away.get(number, now) <= now]
         if len(here) == len(numbers) or not majority.is_met(len(here), nodes=len(numbers)):
             return self._ask(numbers, start, within=within, meanwhile=meanwhile)
@@ -79,58 +86,74 @@ class Panel:
         self, numbers: Sequence[int], start: Start[T], *, within: float, meanwhile: Callable[[], object] | None
     ) -> Replies[T]:
         faults: list[StoreUnavailable] = []
-        waiting: dict[int, Asked[T]] = {}
+        asked: dict[int, Asked[T]] = {}
         try:
-            for number in numbers:
-                asked = self._send(number, start, within=within, faults=faults)
-                if asked is not None:
-                    waiting[number] = asked
+            self._make_ready(numbers, start, asked, faults, slow=within / 2)
+            self._send(asked, faults, slow=within / 2)
             if meanwhile is not None:
                 meanwhile()
-            answers: list[T | None] = [None] * len(self.nodes)
-            until = clock.now() + within
-            for number in list(waiting):
-                answers[number] = self._receive(number, waiting.pop(number), until, faults)
-        finally:
-            for left_over in waiting.values():
-                left_over.abandon()
-        return Replies(answers, faults)
+            return Replies(self._receive(asked, faults, until=clock.now() + within), faults)
+        except BaseException:
+            for question in asked.values():
+                question.abandon()
+            raise
 
-    def _send(self, number: int, start: Start[T], *, within: float, faults: list[StoreUnavailable]) -> Asked[T] | None:
-        began = clock.now()
-        try:
-            return start(number, self.nodes[number])
-        except StoreUnavailable as error:
-            self._note(number, clock.now() - began >= within / 2)
-            faults.append(error)
-            return None
+    def _make_ready(
+        self,
+        numbers: Sequence[int],
+        start: Start[T],
+        asked: dict[int, Asked[T]],
+        faults: list[StoreUnavailable],
+        *,
+        slow: float,
+    ) -> None:
+        for number in numbers:
+            began = clock.now()
+            try:
+                question = start(number, self.nodes[number])
+            except StoreUnavailable as error:
+                self._note(number, error, faults, was_slow=clock.now() - began >= slow)
+            else:
+                if question is not None:
+                    asked[number] = question
 
-    def _receive(self, number: int, asked: Asked[T], until: float, faults: list[StoreUnavailable]) -> T | None:
-        try:
-            return asked.receive(until)
-        except StoreUnavailable as error:
-            self._note(number, clock.now() >= until)
-            faults.append(error)
-            return None
+    def _send(self, asked: dict[int, Asked[T]], faults: list[StoreUnavailable], *, slow: float) -> None:
+        for number, question in tuple(asked.items()):
+            began = clock.now()
+            try:
+                question.send()
+            except StoreUnavailable as error:
+                self._note(number, error, faults, was_slow=clock.now() - began >= slow)
+                del asked[number]
 
-    def _note(self, number: int, was_slow: bool) -> None:
+    def _receive(
+        self, asked: Mapping[int, Asked[T]], faults: list[StoreUnavailable], *, until: float
+    ) -> list[T | None]:
+        answers: list[T | None] = [None] * len(self.nodes)
+        for number, question in asked.items():
+            try:
+                answers[number] = question.receive(until)
+            except StoreUnavailable as error:
+                self._note(number, error, faults, was_slow=clock.now() >= until)
+        return answers
+
+    def _note(self, number: int, error: StoreUnavailable, faults: list[StoreUnavailable], *, was_slow: bool) -> None:
         if was_slow:
             self._away[number] = clock.now() + AWAY
+        faults.append(error)
 
     @staticmethod
     def of(replies: Sequence[Sequence[T] | None], index: int) -> list[T | None]:
         """What each node answered about one of the keys."""
         return [None if reply is None else reply[index] for reply in replies]
 
-    def plead(self, replies: Replies[Ballot]) -> bool:
+    def plead(self, replies: Replies[list[Ballot]]) -> bool:
         """Let the nodes that sit out find out whether they have to; says whether one has not."""
-        if not any(isinstance(reply, SitsOut) for reply in replies):
-            return False
         freed = False
         for node, reply in zip(self.nodes, replies, strict=True):
-            if isinstance(reply, SitsOut):
+            if reply and isinstance(reply[0], SitsOut):  # then it does for each key
                 try:
-                    freed |= node.plead(reply)
+                    freed |= node.plead(reply[0])
                 except StoreUnavailable as error:
                     logger.debug("It sits out: %s", error)
         return freed

@@ -89,7 +89,7 @@ class QuorumStore:
         meanwhile: Callable[[], object] | None = None,
     ) -> Taken | Held | tuple[Edge, ...]:
         """As `Store.acquire()`. Who waits is told that it is time to ask again."""
-        lot = self._lot(token, ttl, holder, channel)._replace(meanwhile=meanwhile)
+        lot = self._lot(token, ttl, holder, channel, meanwhile=meanwhile)
         (outcome,) = self._elections.hold([key], lot)
         return Taken(outcome) if isinstance(outcome, int) else outcome
 
@@ -166,7 +166,7 @@ class QuorumStore:
     @property
     def listens(self) -> bool:
         """Whether this process listens already at most nodes, so that an ear costs nothing."""
-        return majority.is_met(sum(node.listens for node in self.nodes), nodes=len(self.nodes))
+        return majority.is_met([node.listens for node in self.nodes].count(True), nodes=len(self.nodes))
 
     def ear(self, token: str, *, within: float | None = None) -> QuorumEar:
         """An ear for a waiter, which has so many seconds left."""
@@ -215,9 +215,11 @@ class QuorumStore:
         self._require(replies, keys)
         return [owner(self.panel.of(replies, index), answered=answered(replies)) for index in range(len(keys))]
 
-    def _lot(self, token: str, ttl: float, holder: str, channel: str) -> Lot:
+    def _lot(
+        self, token: str, ttl: float, holder: str, channel: str, *, meanwhile: Callable[[], object] | None = None
+    ) -> Lot:
         self._check(ttl)
-        return Lot(token, ttl, holder, channel.split(BETWEEN) if channel else (), waits=token in self._ears)
+        return Lot(token, ttl, holder, channel.split(BETWEEN) if channel else (), token in self._ears, meanwhile)
 
     def _check(self, ttl: float) -> None:
         if ttl > self._guard:

@@ -9,13 +9,13 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from .. import clock, steps
 from ..exceptions import StoreUnavailable
-from .asking import FAULTS, evaluating
+from .asking import FAULTS, evaluating, opened
 from .ballots import Ballots, kept_for, run_of
 from .base import Answer
 from .discretion import hush
 from .nodes import Ballot, Candidacy, SitsOut
 from .redis import RedisStore
-from .started import Calls, Started, Undo, ask_info
+from .started import Calls, Started, ask_info
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -39,11 +39,6 @@ def impatient(client: Redis, *, seconds: float) -> Redis:
         limit = options.get(name)
         options[name] = seconds if limit is None else min(limit, seconds)
     return type(client)(connection_pool=type(pool)(connection_class=pool.connection_class, **options))
-
-
-def nothing(asked: bool) -> Calls[None]:
-    """What was carried out without an answer does no harm."""
-    return ()
 
 
 class RedisNode(RedisStore):
@@ -73,22 +68,22 @@ class RedisNode(RedisStore):
             self._doubt(token)
             return self._withdrawals(keys, token)
 
-        return self._begin(make, keys, undo)
+        return Started(self, make, keys, undo)
 
     def raise_fences(self, fences: Sequence[tuple[Key, int]], *, token: str) -> Started[bool]:
         """As `Node.raise_fences()`."""
         calls = [self._ballots.raise_fence(key, fence, token=token) for key, fence in fences]
-        return self._begin(lambda run: calls, [key for key, _ in fences])
+        return Started(self, lambda run: calls, [key for key, _ in fences])
 
     def give_back(self, keys: Sequence[Key], *, token: str) -> Started[Answer]:
         """As `Node.give_back()`."""
         calls = [self._verbs.release(key, token=token) for key in keys]
-        return self._begin(lambda run: calls, keys, lambda asked: self._withdrawals(keys, token))
+        return Started(self, lambda run: calls, keys, lambda asked: self._withdrawals(keys, token))
 
     def withdraw(self, keys: Sequence[Key], *, token: str) -> Started[None]:
         """As `Node.withdraw()`."""
         calls = self._withdrawals(keys, token)
-        return self._begin(lambda run: calls, keys, lambda asked: self._withdrawals(keys, token))
+        return Started(self, lambda run: calls, keys, lambda asked: self._withdrawals(keys, token))
 
     def settle(self, keys: Sequence[Key], *, token: str) -> None:
         """As `Node.settle()`."""
@@ -99,24 +94,24 @@ class RedisNode(RedisStore):
         """As `Node.keep()`."""
         call = self._verbs.renew(key, token=token, ttl=ttl)
         calls = [call._replace(read=lambda reply: self._sure(call.read(reply), token))]
-        return self._begin(lambda run: calls, [key])
+        return Started(self, lambda run: calls, [key])
 
     def prolong(self, renewals: Sequence[Renewal]) -> Started[list[Answer]]:
         """As `Node.prolong()`."""
         calls = self._many.renew(renewals).calls
         tokens = iter([renewal.token for renewal in renewals])
         calls = [call._replace(read=partial(self._read_sure, call, tokens)) for call in calls]
-        return self._begin(lambda run: calls, [renewal.key for renewal in renewals])
+        return Started(self, lambda run: calls, [renewal.key for renewal in renewals])
 
     def look(self, keys: Sequence[Key]) -> Started[Held | None]:
         """As `Node.look()`."""
         calls = [self._verbs.inspect(key) for key in keys]
-        return self._begin(lambda run: calls, keys)
+        return Started(self, lambda run: calls, keys)
 
     def take_away(self, key: Key, *, token: str, ttl: float, fence: int | None) -> Started[Held | None]:
         """As `Node.take_away()`."""
         calls = [self._verbs.force(key, token=token, ttl=ttl, fence=fence)]
-        return self._begin(lambda run: calls, [key])
+        return Started(self, lambda run: calls, [key])
 
     def plead(self, seat: SitsOut) -> bool:
         """As `Node.plead()`; asked once for each time that it sits out."""
@@ -158,9 +153,6 @@ class RedisNode(RedisStore):
         """What takes a vote back that was not answered may arrive after this, so it does not count."""
         return Answer.UNKNOWN if token in self._doubted else answer
 
-    def _begin(self, make: Callable[[str], Calls[T]], keys: Sequence[Key], undo: Undo = nothing) -> Started[T]:
-        return Started(self, make, keys, undo)
-
     # What a question that was started asks of the node.
 
     def take(self) -> Any:
@@ -178,15 +170,17 @@ class RedisNode(RedisStore):
 
     def connect(self, connection: Any) -> str:
         """Connect, and give the run id of the server: what is connected stays with one run."""
+        opened(connection)
+        if self._debts:
+            steps.run(self._paying(connection))
+        return self._runs.get(connection) or self._learn_run(connection)
+
+    def _learn_run(self, connection: Any) -> str:
+        """Ask for it, once for each time that it connects."""
         if connection not in self._known:
             self._known.add(connection)
             connection.register_connect_callback(self._forget_run)
-        connection.connect()
-        steps.run(self._paying(connection))
-        run = self._runs.get(connection)
-        if run is None:
-            run = run_of(ask_info(connection, "server"))
-            self._runs[connection] = run
+        run = self._runs[connection] = run_of(ask_info(connection, "server"))
         return run
 
     def _forget_run(self, connection: Any) -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import MovedError, NoPermissionError, RedisError, ResponseError, TimeoutError
 
 from ..exceptions import StoreUnavailable
-from .clusternodes import Nodes, Route
 from .discretion import hush, secrets_in
 from .redis import RedisStore
 from .replicas import ConfirmingEar
+from .route import Route
 from .subscription import OPTIONS
 from .verbs import text
 from .wakeups import Interrupted, Refused
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .base import Answer, Ear, Renewal, Store
-    from .clusternodes import Address, Node
+    from .clusternodes import Address, Node, Nodes
 
 CONFIRMATION = 5.0
 """Seconds within which a server confirms a subscription."""
@@ -77,7 +77,7 @@ class SlotStore(RedisStore):
             raise
 
     def _tries(self, within: float | None = None) -> Route:
-        self._secrets = self._secrets or secrets_in(self._nodes.owner(self._bucket).pool.connection_kwargs)
+        self._secrets = self._nodes.secrets
         return Route(self._nodes, self._bucket, within=within)
 
     def _tell(self, ask: Any) -> Any:

@@ -1,10 +1,10 @@
-"""A question to a Redis server that has been sent, and is answered later."""
+"""A question to a Redis server that is made ready, sent and answered one after the other."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
 from redis.exceptions import NoScriptError, ResponseError, TimeoutError
 
@@ -25,6 +25,11 @@ Make = Callable[[str], Calls[T]]
 """Makes the calls for a run of the server, which has an id."""
 Undo = Callable[[bool], Calls[None]]
 """Makes the calls that take back what was not answered; told whether it may have reached the server."""
+
+
+def nothing(asked: bool) -> Calls[None]:
+    """What was carried out without an answer does no harm."""
+    return ()
 
 
 class Line(Protocol):
@@ -50,11 +55,11 @@ class Line(Protocol):
 
 
 class Started(Generic[T]):
-    """An `Asked` on a connection of its own. It is sent when it is made; both halves raise `StoreUnavailable`."""
+    """An `Asked` on a connection of its own, which is open when this is made. All of it raises `StoreUnavailable`."""
 
-    __slots__ = ("_asked", "_calls", "_connection", "_keys", "_line", "_make", "_undo")
+    __slots__ = ("_asked", "_calls", "_connection", "_keys", "_line", "_make", "_packed", "_undo")
 
-    def __init__(self, line: Line, make: Make[T], keys: Sequence[Key], undo: Undo) -> None:
+    def __init__(self, line: Line, make: Make[T], keys: Sequence[Key], undo: Undo = nothing) -> None:
         self._line = line
         self._make = make
         self._keys = keys
@@ -62,51 +67,55 @@ class Started(Generic[T]):
         self._asked = False
         self._connection = line.take()
         try:
-            self._calls = self._send()
-        except FAULTS as error:
-            raise self._failed(error) from error
-        except BaseException as error:
-            self._give_up(error)
-            raise
+            try:
+                self._prepare()
+            except BROKEN:
+                self._prepare_again()
+        except BaseException as error:  # noqa: BLE001 - it is raised there
+            self._fail(error)
+
+    def send(self) -> None:
+        """Put it on its way; on another connection where this one is broken."""
+        self._asked = True
+        try:
+            try:
+                self._connection.send_packed_command(self._packed)
+            except BROKEN:
+                self._send_again()
+        except BaseException as error:  # noqa: BLE001 - it is raised there
+            self._fail(error)
 
     def receive(self, until: float) -> list[T]:
         """The answers, if they come before that instant; asked again where the connection broke before."""
         try:
-            answers = self._read(until)
-        except FAULTS as error:
-            raise self._failed(error) from error
-        except BaseException as error:
-            self._give_up(error)
-            raise
-        self._line.give(self._connection)
+            try:
+                answers = self._read(until)
+            except BROKEN:
+                self._send_again()
+                answers = self._read(until)
+        except BaseException as error:  # noqa: BLE001 - it is raised there
+            self._fail(error)
+        self._give_back()
         return answers
 
     def abandon(self) -> None:
         """Nobody is interested any more."""
-        self._give_up(TimeoutError("nobody waits for the answer"))
+        if self._connection is not None:
+            self._give_up(TimeoutError("nobody waits for the answer"))
 
-    def _send(self) -> Calls[T]:
-        try:
-            return self._send_once()
-        except BROKEN:
-            self._line.drop(self._connection)
-            return self._send_once()
+    def _prepare(self) -> None:
+        calls = self._calls = self._make(self._line.connect(self._connection))
+        self._packed = calls[0].packed if len(calls) == 1 else joined(call.packed for call in calls)
 
-    def _send_once(self) -> Calls[T]:
-        calls = self._make(self._line.connect(self._connection))
-        self._asked = True
-        self._connection.send_packed_command(joined(call.packed for call in calls))
-        return calls
+    def _prepare_again(self) -> None:
+        self._line.drop(self._connection)
+        self._prepare()
+
+    def _send_again(self) -> None:
+        self._prepare_again()
+        self._connection.send_packed_command(self._packed)
 
     def _read(self, until: float) -> list[T]:
-        try:
-            return self._replies(until)
-        except BROKEN:
-            self._line.drop(self._connection)
-            self._calls = self._send_once()
-            return self._replies(until)
-
-    def _replies(self, until: float) -> list[T]:
         try:
             return read(self._connection, self._calls, until)
         except NoScriptError:
@@ -114,16 +123,22 @@ class Started(Generic[T]):
             self._connection.send_packed_command(joined(commands))
             return read(self._connection, self._calls, until)
 
-    def _failed(self, error: Exception) -> StoreUnavailable:
-        """What to raise, after all has been done that can be done."""
+    def _fail(self, error: BaseException) -> NoReturn:
+        """Raise what the client did, as `StoreUnavailable`, after all has been done that can be done."""
         self._give_up(error)
-        return self._line.unavailable(error, self._keys)
+        if isinstance(error, FAULTS):
+            raise self._line.unavailable(error, self._keys) from error
+        raise error
 
     def _give_up(self, error: BaseException) -> None:
         follows = self._asked and not isinstance(error, BROKEN)
         self._line.undo(self._connection, self._undo(self._asked), follows=follows)
         self._line.drop(self._connection)
-        self._line.give(self._connection)
+        self._give_back()
+
+    def _give_back(self) -> None:
+        connection, self._connection = self._connection, None
+        self._line.give(connection)
 
 
 def read(connection: Any, calls: Calls[T], until: float) -> list[T]:

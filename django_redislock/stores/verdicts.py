@@ -21,14 +21,13 @@ FRESH = 0.1
 
 def verdict(answers: Sequence[Answer | None]) -> Answer:
     """What becomes of a release or a renewal: done by a majority, or impossible, or unknown."""
-    counts = Counter(answers)
-    unknown = counts[None] + counts[Answer.UNKNOWN]
-    nodes = len(answers)
-    if majority.is_met(counts[Answer.DONE], nodes=nodes):
+    nodes, done = len(answers), answers.count(Answer.DONE)
+    if majority.is_met(done, nodes=nodes):
         return Answer.DONE
-    if majority.can_be_met(nodes - counts[Answer.DONE] - unknown, nodes=nodes):
+    unknown = answers.count(None) + answers.count(Answer.UNKNOWN)
+    if majority.can_be_met(nodes - done - unknown, nodes=nodes):
         return Answer.UNKNOWN
-    return next(answer for answer in (Answer.FORCED, Answer.ANOTHERS, Answer.GONE) if counts[answer])
+    return next(answer for answer in (Answer.FORCED, Answer.ANOTHERS, Answer.GONE) if answer in answers)
 
 
 def answered(answers: Sequence[object]) -> int:

@@ -2,18 +2,17 @@
 -- for a moment only, in which it has to ask the other nodes.
 --
 -- KEYS     1 to 5 as in parts/lock.lua   6 marker of the node
--- ARGV     1 to 3 as in parts/lock.lua   4 ttl in ms   5 holder   6 wake-up channel, or nothing: do not wait
---          7 the least fence   8 run id of the server, or -   9 guard time in ms
+-- ARGV     1 to 3 as in parts/lock.lua, but after the token a space and the least fence   4 ttl in ms   5 holder
+--          6 wake-up channel, or nothing: do not wait   7 run id of the server, or -   8 guard time in ms
 -- returns  {1, fence, now in us}                                          the vote is the token's
 --          {0, fence, since in us, now in us, ttl left in ms, holder}     somebody else's
 --          {2, {fence, ... as above}, {2, name, holder, name, holder, ...}}   waiting would never end: who holds what
 --          {3, ms left, their end in ms}                                  it sits out
--- include: lock grant queue sitting
+-- include: lock sitting
 local marker_key = KEYS[6]
-local ttl, holder, channel, least, run, guard = ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8], tonumber(ARGV[9])
-
--- Milliseconds for which a waiter is given the key: longer than it takes to ask the other nodes.
-local TURN = 200
+local ttl, holder, channel, run, guard = ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
+local least
+token, least = string.match(token, '^(%S+) (%d+)$')
 
 local now = server_time()
 local left, ends = sits_out(marker_key, run, guard, math.floor(now / 1000))
@@ -21,17 +20,26 @@ if left > 0 then
   return {3, left, ends}
 end
 
-local value = call('GET', lock_key)
+local hoped = tonumber(least) > tonumber(now) and least or now
+-- As in acquire.lua: mostly there is nothing of all this.
+local is_quiet = call('EXISTS', lock_key, queue_key, held_key) == 0
+local value = not is_quiet and call('GET', lock_key)
 if is_owner(value) then
   call('PEXPIRE', lock_key, ttl)
   note_held(now, ttl)
   return {1, tonumber(string.match(value, '^%S+ (%d+) ')), tonumber(now)}
 end
+if not value and (is_quiet or call('EXISTS', queue_key) == 0) then
+  local fence = next_fence(hoped)
+  own(token, fence, now, ttl, holder, is_quiet)
+  return {1, tonumber(fence), tonumber(now)}
+end
 
+-- include: grant
 if not value then
   local first, fence = hand_over()
   if not first then
-    fence = next_fence(string.format('%.0f', math.max(now, least)))
+    fence = next_fence(hoped)
   end
   if not first or first == token then
     own(token, fence, now, ttl, holder)
@@ -40,6 +48,9 @@ if not value then
   value = call('GET', lock_key)
 end
 
+-- include: queue
+-- Milliseconds for which a waiter is given the key: longer than it takes to ask the other nodes.
+local TURN = 200
 local lives_for = call('PTTL', lock_key)
 local _, fence, since, who = string.match(value, '^(%S+) (%d+) (%d+) (.*)$')
 if channel ~= '' then

@@ -1,0 +1,107 @@
+"""One round of questions to all nodes of a quorum: in what order, and what becomes of it when it is interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from django_redislock.stores.base import Taken
+from django_redislock.stores.connections import Connections
+from django_redislock.stores.quorum import QuorumStore
+from tests.panels import GUARD, KEY, OURS, THEIRS, Panel
+
+WHO = '["web-1",42,"MainThread",""]'
+COUNT = 3
+
+Note = Callable[[str, int], None]
+
+
+class Noted:
+    """A node that notes each step of a question before it is done."""
+
+    def __init__(self, number: int, node: Any, note: Note) -> None:
+        self._number, self._node, self._note = number, node, note
+
+    def __getattr__(self, name: str) -> Any:
+        ask = getattr(self._node, name)
+        if name not in {"vote", "give_back"}:
+            return ask
+
+        def noted(*args: Any, **named: Any) -> NotedQuestion:
+            self._note("ready", self._number)
+            return NotedQuestion(self._number, ask(*args, **named), self._note)
+
+        return noted
+
+
+class NotedQuestion:
+    """A question to it."""
+
+    def __init__(self, number: int, question: Any, note: Note) -> None:
+        self._number, self._question, self._note = number, question, note
+
+    def send(self) -> None:
+        self._note("sent", self._number)
+        self._question.send()
+
+    def receive(self, until: float) -> Any:
+        self._note("answered", self._number)
+        return self._question.receive(until)
+
+    def abandon(self) -> None:
+        self._question.abandon()
+
+
+def noting(quorum: Panel, note: Note) -> QuorumStore:
+    nodes: Sequence[Any] = [Noted(number, node, note) for number, node in enumerate(quorum.nodes)]
+    return QuorumStore(nodes, scope="noted", guard=GUARD)
+
+
+def take(store: QuorumStore, token: str = OURS) -> Any:
+    return store.acquire(KEY, token=token, ttl=30, holder=WHO)
+
+
+@pytest.fixture
+def in_use(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The connections that were taken and not given back; each can be once."""
+    found: list[Any] = []
+    take_one, give_one = Connections.take, Connections.give
+
+    def note_take(connections: Connections) -> Any:
+        found.append(take_one(connections))
+        return found[-1]
+
+    def note_give(connections: Connections, connection: Any) -> None:
+        found.remove(connection)
+        give_one(connections, connection)
+
+    monkeypatch.setattr(Connections, "take", note_take)
+    monkeypatch.setattr(Connections, "give", note_give)
+    return found
+
+
+def test_all_are_ready_before_the_first_is_sent_and_sent_before_the_first_is_answered():
+    steps: list[tuple[str, int]] = []
+    store = noting(Panel(COUNT), lambda step, number: steps.append((step, number)))
+    take(store)
+    store.release(KEY, token=OURS)
+    one_round = [(step, number) for step in ("ready", "sent", "answered") for number in range(COUNT)]
+    assert steps == one_round * 2
+
+
+@pytest.mark.parametrize("number", range(COUNT))
+@pytest.mark.parametrize("step", ["ready", "sent", "answered"])
+def test_what_is_interrupted_leaves_nothing_taken_and_gives_each_connection_back_once(step, number, in_use):
+    quorum = Panel(COUNT)
+
+    def interrupt(*now: Any) -> None:
+        if now == (step, number):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        take(noting(quorum, interrupt))
+    assert in_use == []
+    assert quorum.fences() == [None] * COUNT
+    assert isinstance(take(quorum.store, THEIRS), Taken)
