@@ -19,6 +19,8 @@ from django_redislock import lock
 from django_redislock.handler import locks
 from django_redislock.stores.straight import Straight, read_answer, read_within, straightened
 
+pytest.importorskip("hiredis")
+
 
 class Wire:
     """A connection, and the other end of it."""
