@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
@@ -12,6 +12,7 @@ from django.db import connection
 from django.test.utils import setup_databases, teardown_databases
 from redis.connection import AbstractConnection
 
+from django_redislock.stores.straight import Straight
 from testproject.bank.models import Account
 
 from . import measure
@@ -82,13 +83,14 @@ def count_trips(contender: Contender) -> Row:
 def requests_counted() -> Iterator[list[None]]:
     """Gives a list that grows by one with each request that a redis-py connection sends."""
     requests: list[None] = []
-    send: Callable[..., Any] = AbstractConnection.send_packed_command
+    with ExitStack() as patches:
+        for kind in (AbstractConnection, Straight):
 
-    def counted(sender: AbstractConnection, *args: Any, **named: Any) -> Any:
-        requests.append(None)
-        return send(sender, *args, **named)
+            def counted(sender: Any, *args: Any, send: Any = kind.send_packed_command, **named: Any) -> Any:
+                requests.append(None)
+                return send(sender, *args, **named)
 
-    with mock.patch.object(AbstractConnection, "send_packed_command", counted):
+            patches.enter_context(mock.patch.object(kind, "send_packed_command", counted))
         yield requests
 
 

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -18,6 +18,7 @@ from redis.connection import AbstractConnection
 
 from django_redislock import lock
 from django_redislock.keeping import Keeper
+from django_redislock.stores.straight import Straight
 
 from . import measure
 from .contenders import KEYS, OURS
@@ -124,19 +125,21 @@ class counted(AbstractContextManager[list[int]]):  # noqa: N801 - it is used as 
 
     def __enter__(self) -> list[int]:
         sent = [0, 0]
-        send: Callable[..., Any] = AbstractConnection.send_packed_command
+        self._patches = ExitStack()
+        for kind in (AbstractConnection, Straight):
 
-        def count(connection: Any, command: Any, *args: Any, **named: Any) -> Any:
-            sent[0] += 1
-            sent[1] += max(1, b"".join(command).count(b"EVALSHA")) if isinstance(command, list) else 1
-            return send(connection, command, *args, **named)
+            def count(
+                connection: Any, command: Any, *args: Any, send: Any = kind.send_packed_command, **named: Any
+            ) -> Any:
+                sent[0] += 1
+                sent[1] += max(1, b"".join(command).count(b"EVALSHA")) if isinstance(command, list) else 1
+                return send(connection, command, *args, **named)
 
-        self._patch = mock.patch.object(AbstractConnection, "send_packed_command", count)
-        self._patch.start()
+            self._patches.enter_context(mock.patch.object(kind, "send_packed_command", count))
         return sent
 
     def __exit__(self, *error: object) -> None:
-        self._patch.stop()
+        self._patches.close()
 
 
 def pairs() -> list[Contender]:

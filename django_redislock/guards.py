@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from asyncio import _get_running_loop
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -168,15 +169,21 @@ class Guard(Keeper):
         wait = usual if wait is UNSET else wait
         return place.options.ttl if ttl is UNSET else ttl, place.options.wait if wait is UNSET else wait
 
-    @async_unsafe("A lock that blocks its thread cannot be acquired in an async context: use `async with`.")
     def _acquire(
         self, flow: Flow, lock: KeyLock, *, ttl: float, wait: float | None, meanwhile: Callable[[], object] | None
     ) -> Hold:
+        if _get_running_loop() is not None:
+            ensure_may_block()
         try:
             return enter(flow, lock, ttl=ttl, wait=wait, meanwhile=meanwhile)
         except LockBusy as error:
             self._send(signals.lock_contended, error=error)
             raise
+
+
+@async_unsafe("A lock that blocks its thread cannot be acquired in an async context: use `async with`.")
+def ensure_may_block() -> None:
+    """Raise `SynchronousOnlyOperation` on an event loop, unless Django's setting allows for it."""
 
 
 def ensure_done(entry: Entry, answers: list[Answer]) -> None:

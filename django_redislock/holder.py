@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import sys
 import threading
@@ -13,6 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePath
 from typing import NamedTuple
+
+from . import forks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +105,7 @@ def encode_current() -> str:
     """The running thread's description in the form that is stored beside the lock."""
     describe = _work.get()
     doing, user = describe() if describe is not None else ("", "")
-    return _encoded(os.getpid(), threading.current_thread().name, doing, user)
+    return _encoded(forks.noticed(), threading.current_thread().name, doing, user)
 
 
 def decode(text: str) -> Holder:

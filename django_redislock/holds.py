@@ -32,7 +32,7 @@ class Hold:
 
     __slots__ = ("closing", "count", "flow", "lease", "lock")
 
-    def __init__(self, *, flow: Flow, lock: KeyLock, lease: Lease) -> None:
+    def __init__(self, flow: Flow, lock: KeyLock, lease: Lease) -> None:
         self.flow = flow
         self.lock = lock
         self.lease = lease
@@ -73,7 +73,7 @@ class Flow:
         """Note that this flow owns the lease."""
         if not self._runner.is_alive:  # one context may be that of several tasks, one after the other
             self._runner = Runner()
-        hold = self._holds[lock.slot] = Hold(flow=self, lock=lock, lease=lease)
+        hold = self._holds[lock.slot] = Hold(self, lock, lease)
         return hold
 
     def living_holds(self) -> list[Hold]:

@@ -33,6 +33,8 @@ from .watchdog import watchdog
 logger = logging.getLogger("django_redislock")
 
 OUTSIDE: Savepoints = frozenset()
+DONE = [Answer.DONE]
+"""The usual answers."""
 
 
 class Entry:
@@ -135,7 +137,8 @@ class Keeper(ABC):
         if not ended:
             return lost
         try:
-            return self._lost_by(ended, self._give_back(ended), lost)
+            answers = self._give_back(ended)
+            return lost if answers == DONE else self._lost_by(ended, answers, lost)
         except (StoreUnavailable, LockNotHeld) as error:
             return refused(error, ended) or lost
 
@@ -146,7 +149,8 @@ class Keeper(ABC):
         if not ended:
             return lost
         try:
-            return self._lost_by(ended, await self._agive_back(ended), lost)
+            answers = await self._agive_back(ended)
+            return lost if answers == DONE else self._lost_by(ended, answers, lost)
         except (StoreUnavailable, LockNotHeld) as error:
             return refused(error, ended) or lost
 
@@ -165,16 +169,18 @@ class Keeper(ABC):
         try:
             return release_all([(hold.lock, hold.lease) for hold in holds])
         finally:
-            self._tell_released(holds)
+            if signals.lock_released.receivers:
+                self._tell_released(holds)
 
     async def _agive_back(self, holds: Sequence[Hold]) -> list[Answer]:
         try:
             return await arelease_all([(hold.lock, hold.lease) for hold in holds])
         finally:
-            self._tell_released(holds)
+            if signals.lock_released.receivers:
+                self._tell_released(holds)
 
     def _tell_released(self, holds: Sequence[Hold]) -> None:
-        for hold in holds if signals.lock_released.receivers else ():
+        for hold in holds:
             if hold.lease.state is LeaseState.RELEASED:
                 self._send(signals.lock_released, lease=hold.lease)
 

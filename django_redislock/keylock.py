@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from . import clock
+from . import clock, forks
 from .exceptions import Deadlock, LockBusy, LockNotHeld, LossReason, StoreUnavailable, WaitTimeout
 from .holder import encode_current
 from .keys import Key
@@ -19,9 +19,18 @@ from .waiting import Look, Obtained, Outcome, Request, obtaining
 logger = logging.getLogger("django_redislock")
 
 
+_secrets: list[str] = []
+"""Some in advance: a call of the system for each is what one notices."""
+forks.in_child(_secrets.clear)
+
+
 def new_token(flow: str) -> str:
     """An unguessable token of a flow: what flow it is, the store reads from its first 16 characters."""
-    return flow + os.urandom(8).hex()
+    try:
+        return flow + _secrets.pop()
+    except IndexError:
+        _secrets.extend(os.urandom(512).hex("\n", 8).split("\n"))
+        return flow + os.urandom(8).hex()
 
 
 def operator_token() -> str:
@@ -168,7 +177,7 @@ LOSSES = {
 
 def ended(lease: Lease, answer: Answer) -> Answer:
     """Note on the lease what the store has answered to its release."""
-    lease.end(LOSSES.get(answer))
+    lease.end(None if answer is Answer.DONE else LOSSES.get(answer))
     return answer
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import clock
+from . import clock, forks
 from .exceptions import LeaseLost, LossReason
-from .forks import in_child
 from .seconds import Seconds, read_ttl
 
 if TYPE_CHECKING:
@@ -102,7 +100,7 @@ class Lease:
         """Instant of the local monotonic clock of the last question that the store has answered with yes."""
         self.deadline = asked_at + clock.safe_ttl(ttl)
         """Instant of the local monotonic clock after which the lease is no longer trusted."""
-        self.pid = os.getpid()
+        self.pid = forks.noticed()
         """The process that acquired it; a child of `fork` has a copy of the lease, but not the right."""
         self._state = LeaseState.HELD
         self._extender = extender
@@ -264,4 +262,4 @@ def start_over() -> None:
     _notes = threading.RLock()
 
 
-in_child(start_over)
+forks.in_child(start_over)

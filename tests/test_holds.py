@@ -16,6 +16,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from redis.connection import Connection
 
 from django_redislock import LeaseLost, LockBusy, LockNotHeld, clock, lock
+from django_redislock.stores.straight import Straight
 from tests.flows import attempt, elsewhere, is_free
 
 pytestmark = pytest.mark.usefixtures("lock_alias")
@@ -24,13 +25,13 @@ pytestmark = pytest.mark.usefixtures("lock_alias")
 def trips(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Collects what is sent to Redis from now on."""
     sent: list[Any] = []
-    send = Connection.send_packed_command
+    for kind in (Connection, Straight):
 
-    def note(self: Connection, *args: Any, **kwargs: Any) -> Any:
-        sent.append(args)
-        return send(self, *args, **kwargs)
+        def note(self: Any, *args: Any, send: Any = kind.send_packed_command, **kwargs: Any) -> Any:
+            sent.append(args)
+            return send(self, *args, **kwargs)
 
-    monkeypatch.setattr(Connection, "send_packed_command", note)
+        monkeypatch.setattr(kind, "send_packed_command", note)
     return sent
 
 

@@ -55,6 +55,7 @@ LAYERS = {
         "stores.redisnode",
         "stores.scripts",
         "stores.started",
+        "stores.straight",
         "stores.many",
         "stores.verbs",
         "stores.verdicts",

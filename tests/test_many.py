@@ -56,13 +56,13 @@ def accounts() -> list[Account]:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The scripts that are sent."""
     sent: list[str] = []
-    send = RedisStore._sending
+    ask = RedisStore._ask
 
     def note(store: RedisStore, call: Any, **how: Any) -> Any:
         sent.append(call.script.source.rpartition("\n-- KEYS")[0].rpartition("\n-- ")[0])
-        return send(store, call, **how)
+        return ask(store, call, **how)
 
-    monkeypatch.setattr(RedisStore, "_sending", note)
+    monkeypatch.setattr(RedisStore, "_ask", note)
     return sent
 
 

@@ -10,9 +10,11 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.db import connections
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.transaction import TransactionManagementError, atomic
+from redis.connection import Connection
 
 from django_redislock import VersionConflict, clock, lock, retry_on_conflict
 from django_redislock.retry import add_note, pauses
+from django_redislock.stores.straight import Straight
 from tests.flows import peer
 from tests.test_versions import again, overtake
 from tests.testapp.models import Account, Page
@@ -40,7 +42,8 @@ def paused(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 class TestOptimistic:
     def test_it_gives_a_fresh_row_outside_a_transaction_and_without_redis(self, page, using, monkeypatch):
-        monkeypatch.setattr("redis.connection.Connection.send_packed_command", pytest.fail)
+        for kind in (Connection, Straight):
+            monkeypatch.setattr(kind, "send_packed_command", pytest.fail)
         overtake(page, text="b")
         with Page.objects.using(using).optimistic(page.pk) as row:
             assert (row.text, row.version) == ("b", 2)

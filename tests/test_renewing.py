@@ -109,7 +109,7 @@ class House:
     ) -> Lease:
         lock = KeyLock(more.get("store", self.shelf), Key(name))
         lease = Lease(key=lock.key, token=f"token-{name}", fence=1, ttl=ttl, asked_at=since, extender=lock)
-        hold = Hold(flow=current_flow(), lock=lock, lease=lease)
+        hold = Hold(current_flow(), lock, lease)
         self.guard.max_hold = max_hold
         lease.handle = ref(self.guard)
         self.holds.append(hold)

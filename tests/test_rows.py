@@ -12,10 +12,10 @@ from django.core.exceptions import FieldError, MultipleObjectsReturned
 from django.db import connections
 from django.db.models import QuerySet
 from django.test.utils import CaptureQueriesContext
-from redis.connection import Connection
 
 from django_redislock import LockBusy, LockManager, LockNotHeld, get_lease, lock, locked, signals
 from django_redislock.rows import RowLock, Selected
+from django_redislock.stores.straight import Straight
 from testproject.bank.models import Account as BankAccount
 from tests.flows import client_of, elsewhere, is_free
 from tests.testapp.models import (
@@ -306,21 +306,21 @@ class TestOverlap:
 
     def test_it_is_made_once_and_before_the_answer_is_there(self, account, monkeypatch):
         events = []
-        select, read = Selected.select, Connection.read_response
+        select, read = Selected.select, Straight.read_answer
 
         def note_select(self: Selected[Any], pk: Any) -> Any:
             events.append("select")
             return select(self, pk)
 
-        def note_read(self: Connection, *args: Any, **kwargs: Any) -> Any:
+        def note_read(self: Straight) -> Any:
             events.append("answer")
-            return read(self, *args, **kwargs)
+            return read(self)
 
         Account.objects.is_locked(account.pk)  # the connection is there, the scripts are known
         with locked(account):
             pass
         monkeypatch.setattr(Selected, "select", note_select)
-        monkeypatch.setattr(Connection, "read_response", note_read)
+        monkeypatch.setattr(Straight, "read_answer", note_read)
         with Account.objects.locked(account.pk):
             assert events == ["select", "answer"]
 

@@ -14,7 +14,6 @@ from django.core.cache import caches
 from django_redis import get_redis_connection
 from redis import ConnectionPool, Redis
 from redis.cluster import RedisCluster
-from redis.connection import Connection
 from redis.exceptions import ConnectionError, RedisError, TimeoutError
 
 from django_redislock import StoreUnavailable
@@ -25,6 +24,7 @@ from django_redislock.stores.base import Answer, Held, Taken
 from django_redislock.stores.cluster import ClusterStore
 from django_redislock.stores.clusternodes import cluster_client
 from django_redislock.stores.redis import RedisStore
+from django_redislock.stores.straight import Straight
 from django_redislock.stores.verbs import ACQUIRE, INSPECT, RELEASE, RENEW
 from tests.faults import Fault, Proxy, proxy_to
 from tests.flows import client_of
@@ -682,12 +682,12 @@ def test_a_wrong_password_is_a_fault_and_is_not_told(proxy, faulty, password):
 def test_a_question_that_was_interrupted_leaves_no_answer_behind(faulty, monkeypatch, verb):
     """A signal's exception may come between the question and the answer."""
 
-    def interrupt(self: Connection, *args: Any, **options: Any) -> None:
+    def interrupt(self: Straight) -> None:
         raise KeyboardInterrupt
 
     take(faulty)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Connection, "read_response", interrupt)
+        patch.setattr(Straight, "read_answer", interrupt)
         verb(faulty)
     assert isinstance(take(faulty, key=Key("other")), Taken)
     assert faulty.inspect(Key("another")) is None

@@ -13,10 +13,12 @@ from django.core.cache import caches
 from django.db import IntegrityError, OperationalError, connections, transaction
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.transaction import TransactionManagementError, atomic
+from redis.connection import Connection
 
 from django_redislock import LeaseLost, LockNotHeld, clock, lock, locked, signals
 from django_redislock.exceptions import LossReason
 from django_redislock.rows import RowLock
+from django_redislock.stores.straight import Straight
 from tests.flows import elsewhere, is_free
 from tests.testapp.models import Account, Plan
 
@@ -310,7 +312,8 @@ class TestInsideATransaction:
         with atomic(using=using):
             with row() as fresh:
                 withdraw(fresh)
-                monkeypatch.setattr("redis.connection.Connection.send_packed_command", refuse)
+                for kind in (Connection, Straight):
+                    monkeypatch.setattr(kind, "send_packed_command", refuse)
         assert "stays taken until its ttl" in caplog.text
         assert committed(account) == 90
 

@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from .. import clock
+from .straight import straightened
 
 if TYPE_CHECKING:
     import redis
@@ -65,7 +66,7 @@ class Connections:
         if self._count >= ENOUGH and (given_back := clock.receive(self._idle, MOMENT)):
             return given_back
         self._add(1)
-        return self.pool.connection_class(**self.pool.connection_kwargs)
+        return straightened(self.pool.connection_class)(**self.pool.connection_kwargs)
 
     def _add(self, number: int) -> None:
         with self._guard:

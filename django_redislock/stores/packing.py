@@ -17,13 +17,23 @@ class Keys(tuple[str, ...]):
         """Their number, and they themselves."""
         return word(len(self)) + b"".join(map(key, self))
 
+    @cached_property
+    def beginnings(self) -> dict[tuple[bytes, int], bytes]:
+        """What calls on them begin with, by the command and the length of what comes next."""
+        return {}
+
 
 def packed(command: bytes, keys: Keys, args: Args) -> list[bytes]:
     """The command on these keys; the first argument is new each time. As redis-py's connections send it."""
-    number = 3 + len(keys) + len(args)
     if not args:
-        return [b"*%d\r\n%b%b" % (number, command, keys.packed)]
-    return [b"*%d\r\n%b%b%b%b" % (number, command, keys.packed, word(args[0]), usual(args[1:]))]
+        return [b"*%d\r\n%b%b" % (3 + len(keys), command, keys.packed)]
+    first = str(args[0]).encode()
+    kind = (command, len(first))
+    beginning = keys.beginnings.get(kind)
+    if beginning is None:
+        beginning = b"*%d\r\n%b%b$%d\r\n" % (3 + len(keys) + len(args), command, keys.packed, len(first))
+        keys.beginnings[kind] = beginning
+    return [b"%b%b\r\n%b" % (beginning, first, usual(args[1:]))]
 
 
 def joined(commands: Iterable[list[bytes]]) -> list[bytes]:

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..exceptions import StoreUnavailable
 from ..steps import Steps, run
-from .asking import BROKEN, FAULTS, Evaluating, evaluating, evaluating_all, opened, settling
+from .asking import (
+    BROKEN,
+    CLOSED,
+    FAULTS,
+    NOT_BEGUN,
+    Begun,
+    Evaluating,
+    evaluate,
+    evaluating,
+    evaluating_all,
+    opened,
+    settling,
+)
 from .connections import Connections
 from .debts import Debts
 from .discretion import hush, secrets_in
@@ -102,7 +114,7 @@ class RedisStore:
         """As `Store.acquire()`."""
         waits = self._wakeups.has_ear(token)  # also while the wake-up connection is broken
         call = self._verbs.acquire(key, token=token, ttl=ttl, holder=holder, channel=channel, waits=waits)
-        return self._run(call, key, meanwhile=meanwhile, ask=self._counted(self._evaluating, ttl))
+        return self._run(call, key, meanwhile=meanwhile, **self._counted(ttl))
 
     def leave(self, key: Key, *, token: str) -> None:
         """Wait no more; what was granted in the meantime goes to the next."""
@@ -113,7 +125,7 @@ class RedisStore:
     ) -> TakenMany | Blocked | tuple[Edge, ...]:
         """As `Store.acquire_many()`."""
         call = self._many.acquire(keys, token=token, ttl=ttl, holder=holder, way=way, limit=limit, channel=channel)
-        return self._run(call, *keys, ask=self._counted(self._evaluating, ttl))
+        return self._run(call, *keys, **self._counted(ttl))
 
     def leave_many(self, keys: Sequence[Key], *, token: str) -> None:
         """Wait for none of them any more, and give back those that the token holds."""
@@ -144,27 +156,44 @@ class RedisStore:
     def renew(self, key: Key, *, token: str, ttl: float) -> Answer:
         """Keep the key for `ttl` seconds from now if `token` holds it."""
         call = self._verbs.renew(key, token=token, ttl=ttl)
-        return self._run(call, key, ask=self._counted(self._evaluating, ttl))
+        return self._run(call, key, **self._counted(ttl))
 
     def renew_many(self, renewals: Sequence[Renewal], *, within: float) -> list[Answer]:
         """As `Store.renew_many()`."""
         keys = [renewal.key for renewal in renewals]
-        ask = self._counted(partial(evaluating_all, within=within), within)
-        return self._run(self._many.renew(renewals), *keys, ask=ask, within=within)
+        how = self._counted(within, partial(evaluating_all, within=within))
+        return self._run(self._many.renew(renewals), *keys, **how, within=within)
 
     def inspect(self, key: Key) -> Held | None:
         """Say who holds the key, if anyone does."""
         return self._run(self._verbs.inspect(key), key)
 
-    def _counted(self, ask: Evaluating, ttl: float) -> Evaluating:
-        """Asks likewise, and waits for replicas where they are wanted."""
-        return self._replicas.after(ask, ttl=ttl) if self._replicas else ask
+    def _counted(self, ttl: float, ask: Evaluating | None = None) -> dict[str, Any]:
+        """How to ask where it is not asked as usual: so that replicas are waited for."""
+        ask = self._replicas.after(ask or self._evaluating, ttl=ttl) if self._replicas else ask
+        return {"ask": ask} if ask else {}
 
     def _run(self, call: Question[T], key: Key, *others: Key, **how: Any) -> T:
         try:
-            return call.read(run(self._sending(call, **how)))
+            return call.read(self._ask(call, **how))
         except FAULTS as error:
             raise self._unavailable(error, key, others) from error
+
+    def _ask(self, call: Question[Any], meanwhile: Callable[[], object] | None = None, **how: Any) -> Any:
+        """The usual course of `_sending()` in fewer steps: an open connection, nothing owed, an answer."""
+        connections = self._connections
+        if connections is None or self._debts or how or self._evaluating is not evaluating:
+            return run(self._sending(call, meanwhile, **how))
+        connection, failure = connections.take(), None
+        try:
+            answer = evaluate(connection, call, meanwhile)
+        except BaseException as error:  # noqa: BLE001 - it is raised in the steps
+            failure = error
+        else:
+            if answer is not CLOSED:
+                connections.give(connection)
+                return answer
+        return run(self._sending(call, meanwhile, begun=Begun(connection, failure)))
 
     def _unavailable(self, error: Exception, key: Key, others: Sequence[Key]) -> StoreUnavailable:
         about = f"{key} and {len(others)} more" if others else key
@@ -194,8 +223,10 @@ class RedisStore:
         self,
         call: Question[Any],
         meanwhile: Callable[[], object] | None = None,
+        *,
         ask: Evaluating | None = None,
         within: float | None = None,
+        begun: Begun = NOT_BEGUN,
     ) -> Steps[Any]:
         """Send it, and again as long as the tries last: an answer that got lost is given again.
 
@@ -204,12 +235,13 @@ class RedisStore:
         """
         evaluate: Evaluating = ask or self._evaluating
         tries = self._tries(within)
-        connection, asked = None, False
+        connection, asked = begun.connection, begun.failure is not None
         try:
             while True:
                 connections = tries.connections()
-                connection = yield connections.take()
+                connection = connection or (yield connections.take())
                 try:
+                    begun.go_on()
                     yield opened(connection)
                     if self._debts:
                         yield from self._paying(connection)
@@ -220,7 +252,7 @@ class RedisStore:
                         raise
                     yield connection.disconnect()
                     replace(connections, connection, is_broken=isinstance(error, BROKEN))
-                    connection = None
+                    connection, begun = None, NOT_BEGUN
                 else:
                     connections.give(connection)
                     return answer

@@ -11,6 +11,7 @@ from redis.exceptions import NoPermissionError
 from ..steps import Steps, run
 from .asking import FAULTS
 from .discretion import hush, secrets_in
+from .straight import read_within, straightened
 from .verbs import text
 from .wakeups import Interrupted, Refused
 
@@ -57,18 +58,16 @@ class PoolSubscription:
     def __init__(self, pool: ConnectionPool, channel: str) -> None:
         """As `opening()`."""
         self._secrets = secrets_in(pool.connection_kwargs)
-        self._connection: Any = pool.connection_class(**pool.connection_kwargs | OPTIONS)
+        self._connection: Any = straightened(pool.connection_class)(**pool.connection_kwargs | OPTIONS)
         run(opening(self._connection, channel, self._secrets))
 
     def read(self, seconds: float) -> str | None:
         """The next message, if one comes within so many seconds."""
         try:
-            if not self._connection.can_read(timeout=seconds):
-                return None
-            _, _, said = self._connection.read_response(disconnect_on_error=False)
+            message = read_within(self._connection, seconds)
         except FAULTS as error:
             raise Interrupted(str(hush(error, self._secrets))) from error
-        return text(said)
+        return None if message is None else text(message[2])
 
     def close(self) -> None:
         """Close the connection."""

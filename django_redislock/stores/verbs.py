@@ -52,7 +52,7 @@ class Call(NamedTuple, Generic[T]):
     @property
     def packed_new(self) -> list[bytes]:
         """The call that brings the text of the script."""
-        return packed(self.script.new, self.keys, self.args)
+        return packed(self.script.new, Keys(self.keys), self.args)  # whose bytes are not worth keeping
 
 
 class Question(Protocol[T_co]):

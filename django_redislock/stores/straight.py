@@ -1,0 +1,99 @@
+"""Plain connections on which is sent and read in fewer steps than redis-py's own.
+
+Between the socket and hiredis' parser redis-py allows for pushes, decoding, health checks and encryption, at a tenth of
+what a question takes. Most questions need nothing of it. What does is left to redis-py, which goes on from the same
+socket and the same parser, so that nothing gets lost or out of order in between.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import Any
+
+import redis
+from redis.connection import Connection, UnixDomainSocketConnection
+
+PLAIN = {Connection, UnixDomainSocketConnection}
+"""Not those made from them, which may do more."""
+MOST = 4096
+"""Bytes that are read at once."""
+ANSWERS = {int, list, str, bytes, type(None)}
+"""What scripts give. The rest of what a parser gives is an error, a push, or says that there is not enough yet."""
+
+
+class Straight:
+    """Mixed into a connection of redis-py, whose `_sock` and `_parser._reader` are its own affair in fact."""
+
+    _sock: Any
+    _parser: Any
+    read_response: Any
+    health_check_interval: float
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> Any:
+        """As redis-py's, which has the system asked for room before it sends."""
+        sock, sent = self._sock, 0
+        data, *more = command
+        if sock is not None and not more and not self.health_check_interval:
+            try:
+                sent = os.write(sock.fileno(), data)
+            except OSError:
+                sent = 0  # redis-py meets it as well, and tells
+            if sent == len(data):
+                return
+        super().send_packed_command([data[sent:], *more], check_health=check_health)  # type: ignore[misc]
+
+    def read_answer(self) -> Any:
+        """As `read_answer()`."""
+        reader = getattr(self._parser, "_reader", None)  # there is none without hiredis, and none when disconnected
+        if reader is None or self.health_check_interval:
+            return self.read_response(disconnect_on_error=False)
+        try:
+            reader.feed(self._sock.recv(MOST))
+        except TimeoutError as error:
+            raise redis.TimeoutError("Timeout reading from the server") from error
+        answer = reader.gets()
+        if type(answer) in ANSWERS:
+            return answer
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(answer, list):
+            self._parser.handle_push_response(answer)
+        return self.read_response(disconnect_on_error=False)
+
+    def read_within(self, seconds: float) -> Any:
+        """The next thing that the server says; `None` when that is nothing within so many seconds."""
+        if self._sock is not None and self._sock.gettimeout() != seconds:
+            self._sock.settimeout(seconds)
+        try:
+            return self.read_response(disconnect_on_error=False)
+        except redis.TimeoutError:
+            return None
+
+
+def read_answer(connection: Any) -> Any:
+    """Wait for the answer to the one question that was sent; the connection stays open whatever happens.
+
+    On an event loop it gives what is to be awaited.
+    """
+    if isinstance(connection, Straight):
+        return connection.read_answer()
+    return connection.read_response(disconnect_on_error=False)
+
+
+def read_within(connection: Any, seconds: float) -> Any:
+    """The next thing that the server says on a connection for this alone; `None` when nothing within so many seconds.
+
+    `can_read()` asks the system three times before the answer is read.
+    """
+    if isinstance(connection, Straight):
+        return connection.read_within(seconds)
+    if connection.can_read(timeout=seconds):
+        return connection.read_response(disconnect_on_error=False)
+    return None
+
+
+@cache
+def straightened(kind: type[Any]) -> type[Any]:
+    """The kind of connection, with fewer steps if it is a plain one."""
+    return type(f"Straight{kind.__name__}", (Straight, kind), {}) if kind in PLAIN else kind

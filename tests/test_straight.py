@@ -1,0 +1,216 @@
+"""Plain connections that read answers past redis-py's layers, and leave to it what is not a plain answer."""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Timer
+from typing import Any
+
+import pytest
+import redis
+from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.exceptions import NoScriptError
+from redis.sentinel import SentinelManagedConnection
+
+from django_redislock import lock
+from django_redislock.handler import locks
+from django_redislock.stores.straight import Straight, read_answer, read_within, straightened
+
+pytest.importorskip("hiredis")
+
+
+class Wire:
+    """A connection, and the other end of it."""
+
+    def __init__(self, **options: Any) -> None:
+        ours, self.server = socket.socketpair()
+        self.connection = straightened(Connection)(**options)
+        ours.settimeout(self.connection.socket_timeout)
+        self.connection._sock = ours
+        self.connection._parser.on_connect(self.connection)
+
+    def answer(self, said: bytes) -> Any:
+        """What is read when the server says this."""
+        self.server.sendall(said)
+        return read_answer(self.connection)
+
+    def close(self) -> None:
+        self.connection.disconnect()
+        self.server.close()
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    made = Wire(socket_timeout=0.05)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def redis_pys_own(monkeypatch) -> list[str]:
+    """Notes what is left to redis-py."""
+    read, noted = Connection.read_response, []
+
+    def note(connection: Connection, **how: Any) -> Any:
+        noted.append("read")
+        return read(connection, **how)
+
+    monkeypatch.setattr(Connection, "read_response", note)
+    return noted
+
+
+def test_what_the_system_takes_at_once_is_sent_at_once(wire, monkeypatch):
+    monkeypatch.setattr(Connection, "send_packed_command", pytest.fail)
+    wire.connection.send_packed_command([b"*1\r\n$4\r\nPING\r\n"])
+    assert wire.server.recv(100) == b"*1\r\n$4\r\nPING\r\n"
+
+
+def test_the_rest_of_what_it_does_not_take_is_sent_by_redis_py():
+    wire = Wire(socket_timeout=20)
+    told = random.randbytes(3_000_000)
+    with ThreadPoolExecutor(1) as elsewhere, wire.server.makefile("rb") as heard:
+        said = elsewhere.submit(heard.read, len(told) + 3)
+        wire.connection.send_packed_command([told])
+        wire.connection.send_packed_command([b"a", b"bc"])
+        assert said.result() == told + b"abc"
+    wire.close()
+
+
+def test_nobody_at_the_other_end_is_a_lost_connection(wire):
+    wire.server.close()
+    with pytest.raises(redis.ConnectionError):
+        wire.connection.send_packed_command([b"*1\r\n$4\r\nPING\r\n"])
+    assert wire.connection._sock is None
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        (b":-1\r\n", -1),
+        (b"*2\r\n:1\r\n:1700000000000000\r\n", [1, 1_700_000_000_000_000]),
+        (b"$3\r\n132\r\n", b"132"),
+        (b"$-1\r\n", None),
+        (b"*-1\r\n", None),
+    ],
+)
+def test_an_answer_is_read_at_once(wire, redis_pys_own, said, answer):
+    assert wire.answer(said) == answer
+    assert redis_pys_own == []
+
+
+def test_an_answer_is_decoded_where_the_cache_says_so():
+    wire = Wire(decode_responses=True)
+    assert wire.answer(b"$3\r\n132\r\n") == "132"
+    wire.close()
+
+
+def test_an_answer_that_comes_in_parts_is_waited_for(wire, redis_pys_own):
+    Timer(0.01, wire.server.sendall, [b"2\r\n:3\r\n"]).start()
+    assert wire.answer(b"*2\r\n:1") == [12, 3]
+    assert wire.answer(b":4\r\n") == 4
+    assert redis_pys_own == ["read"]
+
+
+def test_a_long_answer_is_read_to_its_end(wire):
+    assert wire.answer(b"$9000\r\n" + b"x" * 9000 + b"\r\n") == b"x" * 9000
+    assert wire.answer(b":4\r\n") == 4
+
+
+def test_a_refusal_is_raised_and_the_connection_goes_on(wire):
+    with pytest.raises(NoScriptError):
+        wire.answer(b"-NOSCRIPT No matching script.\r\n")
+    assert wire.answer(b":4\r\n") == 4
+
+
+def test_silence_is_a_timeout_of_redis_py(wire):
+    with pytest.raises(redis.TimeoutError):
+        wire.answer(b"")
+    assert wire.answer(b":4\r\n") == 4
+
+
+@pytest.mark.parametrize("said", [b"", b"*2\r\n:1"])
+def test_the_end_is_a_lost_connection_of_redis_py(wire, said):
+    wire.server.sendall(said)
+    wire.server.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(redis.ConnectionError):
+        read_answer(wire.connection)
+
+
+def test_one_that_was_closed_is_a_lost_connection(wire):
+    wire.connection.disconnect()
+    with pytest.raises(redis.ConnectionError):
+        read_answer(wire.connection)
+
+
+@pytest.mark.parametrize("pushes", [b">2\r\n+invalidate\r\n*1\r\n$1\r\na\r\n", b">2\r\n+invalidate\r\n*-1\r\n"])
+def test_what_the_server_tells_unasked_goes_to_redis_py(wire, pushes):
+    if not hasattr(wire.connection._parser, "handle_push_response"):
+        pytest.skip("this redis-py knows no pushes")
+    told: list[Any] = []
+    wire.connection._parser.invalidation_push_handler_func = told.append
+    assert wire.answer(pushes + b":4\r\n") == 4
+    assert wire.answer(b":5\r\n" + pushes[:9]) == 5
+    assert wire.answer(pushes[9:] + b":6\r\n") == 6
+    assert [message[0] for message in told] == [b"invalidate"] * 2
+
+
+def test_what_is_told_is_waited_for_so_long_and_read_in_its_order(wire):
+    assert read_within(wire.connection, 0.01) is None
+    wire.server.sendall(b":1\r\n:2\r\n*2\r\n:3")
+    assert [read_within(wire.connection, 0.01) for _ in range(3)] == [1, 2, None]
+    wire.server.sendall(b"\r\n:4\r\n")
+    assert read_within(wire.connection, 0.02) == [3, 4]
+
+
+def test_the_end_is_told_to_whoever_waits_to_be_told(wire):
+    wire.server.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(redis.ConnectionError):
+        read_within(wire.connection, 0.01)
+    wire.connection.disconnect()
+    with pytest.raises(redis.ConnectionError):
+        read_within(wire.connection, 0.01)
+
+
+def test_health_checks_stay_redis_pys_affair(redis_pys_own):
+    wire = Wire(health_check_interval=30)
+    assert wire.answer(b":4\r\n") == 4
+    assert redis_pys_own == ["read"]
+    wire.close()
+
+
+def test_only_plain_connections_are_straightened():
+    class Own(Connection):
+        """Somebody's own kind."""
+
+    plain = [Connection, UnixDomainSocketConnection]
+    assert [issubclass(straightened(kind), Straight) for kind in plain] == [True, True]
+    others = [SSLConnection, SentinelManagedConnection, Own]
+    assert [straightened(kind) for kind in others] == others
+
+
+def test_the_pure_python_parser_is_left_to_redis_py(redis_pys_own):
+    parsers: Any = redis.connection
+    kind = getattr(parsers, "PythonParser", None) or parsers._RESP2Parser
+    connection = straightened(Connection)(parser_class=kind)
+    ours, server = socket.socketpair()
+    connection._sock = ours
+    connection._parser.on_connect(connection)
+    server.sendall(b":4\r\n")
+    assert read_answer(connection) == 4
+    assert redis_pys_own == ["read"]
+    connection.disconnect()
+    server.close()
+
+
+@pytest.mark.usefixtures("real_redis")
+def test_locks_ask_over_such_connections(redis_pys_own):
+    with lock("a"):
+        redis_pys_own.clear()
+        with lock("b"):
+            pass
+    assert redis_pys_own == []
+    store: Any = locks["default"].store
+    assert isinstance(store._connections.take(), Straight)
