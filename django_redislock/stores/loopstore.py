@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import TimeoutError
+from redis.exceptions import NoScriptError, TimeoutError
 
 from ..steps import arun
-from .asking import FAULTS
+from .asking import FAULTS, NOT_BEGUN, Begun, evaluating
 from .base import Held
 from .discretion import hush
 from .loopconnections import LoopConnection
@@ -69,9 +69,24 @@ class LoopStore(RedisStore):
 
     async def _run(self, call: Any, key: Key, *others: Key, **how: Any) -> Any:  # type: ignore[override]
         try:
-            return call.read(await arun(self._sending(call, **how)))
+            return call.read(await self._ask(call, **how))
         except FAULTS as error:
             raise self._unavailable(error, key, others) from error
+
+    async def _ask(self, call: Any, meanwhile: Any = None, **how: Any) -> Any:
+        """As `RedisStore._ask()`."""
+        connection = self._connections
+        if connection is None or not connection.is_open or self._debts or how or self._evaluating is not evaluating:
+            return await arun(self._sending(call, meanwhile, **how))
+        turn = connection.take()
+        try:
+            turn.send_packed_command(call.packed)
+            return await turn.read_response(disconnect_on_error=False)
+        except NoScriptError:
+            begun = NOT_BEGUN
+        except BaseException as error:  # noqa: BLE001 - it is raised in the steps
+            begun = Begun(turn, error)
+        return await arun(self._sending(call, meanwhile, begun=begun))
 
     def _connections_to(self, pool: Any) -> Any:
         return LoopConnection(pool)
