@@ -37,9 +37,7 @@ def ensure_visible_end(connection: BaseDatabaseWrapper) -> None:
 
 def open_connections() -> list[BaseDatabaseWrapper]:
     """This thread's database connections that are inside a transaction of the user."""
-    # As `connections.all(initialized_only=True)`, which asks twice for each where asking once costs a microsecond.
-    mine = [getattr(connections._connections, alias, None) for alias in connections]  # type: ignore[attr-defined]  # not in the stubs
-    return [connection for connection in mine if connection is not None and users_blocks(connection)]
+    return [connection for connection in connections.all(initialized_only=True) if users_blocks(connection)]
 
 
 def pins_snapshot(connection: BaseDatabaseWrapper) -> bool:

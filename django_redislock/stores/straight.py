@@ -18,6 +18,8 @@ PLAIN = {Connection, UnixDomainSocketConnection}
 """Not those made from them, which may do more."""
 MOST = 4096
 """Bytes that are read at once."""
+WRITES = os.name == "posix"
+"""Whether the system takes a socket for a file."""
 ANSWERS = {int, list, str, bytes, type(None)}
 """What scripts give. The rest of what a parser gives is an error, a push, or says that there is not enough yet."""
 
@@ -34,7 +36,7 @@ class Straight:
         """As redis-py's, which has the system asked for room before it sends."""
         sock, sent = self._sock, 0
         data, *more = command
-        if sock is not None and not more and not self.health_check_interval:
+        if WRITES and sock is not None and not more and not self.health_check_interval:
             try:
                 sent = os.write(sock.fileno(), data)
             except OSError:
