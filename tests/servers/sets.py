@@ -25,8 +25,12 @@ NODE_TIMEOUT_MS = 1000
 """Milliseconds after which a node of the cluster counts as gone."""
 MANUAL_FAILOVER = 6.0
 """Seconds after which a fail-over that was asked for and has not come about is asked for again."""
-PATIENT_MS, ALERT_MS = 60_000, 500
+PATIENT_MS, ALERT_MS = 10_000, 1000
 """Milliseconds after which a Sentinel takes a server for gone. On a busy machine one soon looks gone that is not."""
+
+PUBLISH_MS = 800
+"""Milliseconds between two times that a Sentinel tells what it knows. One that has not heard of a fail-over for four
+times as long takes the promotion back: it takes more than a second."""
 
 
 class Member(Redis):
@@ -172,7 +176,7 @@ class SentinelSet:
         for sentinel in self.sentinels:
             sentinel.start()
             with suppress(ResponseError):  # before Redis 7 they look every 10 s who is a replica
-                sentinel.client.execute_command("SENTINEL", "DEBUG", "info-period", 500, "publish-period", 300)
+                sentinel.client.execute_command("SENTINEL", "DEBUG", "info-period", 500, "publish-period", PUBLISH_MS)
         self.settle()
 
     def settle(self) -> None:
