@@ -226,6 +226,7 @@ def follow(primary: Any, replica: Any) -> None:
     until(lambda: primary.info("replication")["connected_slaves"] == 1)
 
 
+@pytest.mark.long
 def test_replicas_that_nobody_waits_for_are_told(two_servers, settings):
     follow(*two_servers)
     text, code = doctor("--alias", "primary")
@@ -236,6 +237,7 @@ def test_replicas_that_nobody_waits_for_are_told(two_servers, settings):
     assert re.search(told("OK", "replication", "1 replicas"), doctor("--alias", "primary")[0])
 
 
+@pytest.mark.long
 def test_replicas_that_are_missing_are_told(two_servers, settings):
     follow(*two_servers)
     settings.REDISLOCK = {"primary": {"CACHE": "primary", "MIN_REPLICAS": 2}}

@@ -167,7 +167,7 @@ class TestWithoutVersion:
             until(lambda: is_free("a"))
 
     def test_what_it_holds_by_the_setting_is_let_go_as_well(self, settings):
-        settings.REDISLOCK = {"default": {"CACHE": "real", "TTL": 0.06, "MAX_HOLD": 0.1}}
+        settings.REDISLOCK = {"default": {"CACHE": "real", "TTL": 2, "MAX_HOLD": 2.5}}
         with pytest.raises(LeaseLost, match="longer than max_hold"), lock("a"):
             until(lambda: is_free("a"))
 

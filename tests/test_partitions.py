@@ -175,7 +175,7 @@ class TestSentinel:
 
     def test_who_holds_what_the_majority_does_not_know_is_told(self, sentinels, alone, net, lost):
         net.cut(alone.host)
-        with pytest.raises(LeaseLost), lock("b", ttl=30):
+        with pytest.raises(LeaseLost), lock("b", ttl=12):
             with sentinels.replacing():
                 pass
             net.heal()

@@ -78,6 +78,7 @@ class TestOneThread:
         with lock("long"), lock("short", ttl=TTL) as lease:
             until(lambda: renewed(lease))
 
+    @pytest.mark.long
     def test_it_looks_again_after_its_clock_was_set_by_hand(self, lock_alias, monkeypatch):
         with lock("a", ttl=3) as first:
             until(lambda: watchdog.watchdog.looks_at < math.inf)
@@ -374,6 +375,7 @@ class TestGreenlets:
             assert patched.hear() == "free"
 
 
+@pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("gunicorn") is None, reason="gunicorn is not installed: extra `test`")
 class TestPreloaded:
     """gunicorn --preload: the workers are forked from a process that holds a lock already."""
