@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from tests.flows import until
 from tests.servers.sets import ClusterSet
 
 from . import measure
-from .contenders import COMPARE_AND_DELETE, KEYS
+from .contenders import KEYS, raw_pair
 from .measure import Contender
 from .pair import PAIRS, count_trips
 from .quorum import COLUMNS, make_row
@@ -42,7 +41,8 @@ NOTES = (
 def run(arguments: argparse.Namespace) -> Report:
     """Measure both in one run."""
     with cluster() as url, override_settings(**settings_for(url)):
-        contenders = [raw_pair(), our_pair()]
+        raw = raw_pair(get_redis_connection("cluster"), [f"raw:{number}" for number in range(KEYS)])
+        contenders = [Contender(name=RAW, pair=raw), our_pair()]
         for number, contender in product(range(KEYS), contenders):
             contender.pair(number)  # each node is told the scripts
         trips = {contender.name: count_trips(contender) for contender in contenders}
@@ -77,22 +77,6 @@ def settings_for(url: str) -> dict[str, Any]:
         "CACHES": settings.CACHES | {"cluster": cache},
         "REDISLOCK": settings.REDISLOCK | {"cluster": {"CACHE": "cluster"}},
     }
-
-
-def raw_pair() -> Contender:
-    """What redis-py needs for the least that a lock can be."""
-    client = get_redis_connection("cluster")
-    names = [f"raw:{number}" for number in range(KEYS)]
-    token = "5f0c1dce2f6b4d0e8a7f3b9d6c1e2a47"
-    sha = hashlib.sha1(COMPARE_AND_DELETE, usedforsecurity=False).hexdigest()
-    client.script_load(COMPARE_AND_DELETE)
-
-    def pair(number: int) -> None:
-        key = names[number % KEYS]
-        client.set(key, token, nx=True, px=30_000)
-        client.evalsha(sha, 1, key, token)
-
-    return Contender(name=RAW, pair=pair)
 
 
 def our_pair() -> Contender:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis_lock
@@ -29,6 +29,20 @@ OUR_ROW = "objects.locked(pk)"
 COMPARE_AND_DELETE = b"if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 
 
+def raw_pair(client: Any, names: Sequence[str]) -> Callable[[int], None]:
+    """The least that a lock can be, with a client of redis-py: SET NX PX, and a compare-and-delete."""
+    token = "5f0c1dce2f6b4d0e8a7f3b9d6c1e2a47"  # one for all: the cost of making them is not in the base
+    sha = hashlib.sha1(COMPARE_AND_DELETE, usedforsecurity=False).hexdigest()
+    client.script_load(COMPARE_AND_DELETE)
+
+    def pair(number: int) -> None:
+        key = names[number % KEYS]
+        client.set(key, token, nx=True, px=30_000)
+        client.evalsha(sha, 1, key, token)
+
+    return pair
+
+
 def of_redis() -> list[Contender]:
     """The locks on names."""
     client = get_redis_connection("default")
@@ -36,14 +50,6 @@ def of_redis() -> list[Contender]:
     # The names differ, since python-redis-lock and ours do not exclude each other.
     names = [f"benchmark-{number}" for number in range(KEYS)]
     raw_names = [f"raw:{name}" for name in names]
-    token = "5f0c1dce2f6b4d0e8a7f3b9d6c1e2a47"  # one for all: the cost of making them is not in the base
-    sha = hashlib.sha1(COMPARE_AND_DELETE, usedforsecurity=False).hexdigest()
-    client.script_load(COMPARE_AND_DELETE)
-
-    def raw(number: int) -> None:
-        key = raw_names[number % KEYS]
-        client.set(key, token, nx=True, px=30_000)
-        client.evalsha(sha, 1, key, token)
 
     def redis_py(number: int) -> None:
         with Lock(client, raw_names[number % KEYS], timeout=30):
@@ -66,7 +72,7 @@ def of_redis() -> list[Contender]:
             pass
 
     return [
-        Contender(name=RAW, pair=raw),
+        Contender(name=RAW, pair=raw_pair(client, raw_names)),
         Contender(name="redis-py Lock", pair=redis_py),
         Contender(name="django-redis cache.lock", pair=django_redis),
         Contender(name="python-redis-lock", pair=python_redis_lock),
