@@ -26,7 +26,7 @@ TTL = 60
 """Longer than anything here takes: what expires would not be handed over."""
 
 Locking = Callable[[], AbstractContextManager[Any]]
-"""Gives what `with` enters: waits for the lock, and releases it."""
+"""Gives what `with` enters: waits for the lock, and releases it. The process is connected by then."""
 
 
 @lru_cache
@@ -46,7 +46,9 @@ def label(rival: str, pid: int) -> str:
 @contextmanager
 def ours(key: str) -> Iterator[Locking]:
     """This package's."""
-    get_redis_connection("default").connection_pool.connection_kwargs["client_name"] = label(OURS, os.getpid())
+    client = get_redis_connection("default")
+    client.connection_pool.connection_kwargs["client_name"] = label(OURS, os.getpid())
+    client.ping()
     yield lambda: lock(key, wait=TTL)
 
 
@@ -54,6 +56,7 @@ def ours(key: str) -> Iterator[Locking]:
 def redis_py(key: str) -> Iterator[Locking]:
     """Polls, every 100 ms by default."""
     client = client_of(REDIS_PY)
+    client.ping()
     yield lambda: Lock(client, key, timeout=TTL)
 
 
@@ -61,6 +64,7 @@ def redis_py(key: str) -> Iterator[Locking]:
 def python_redis_lock(key: str) -> Iterator[Locking]:
     """Waits by `BLPOP`, each on a connection of its own."""
     client = client_of(PYTHON_REDIS_LOCK)
+    client.ping()
     yield lambda: redis_lock.Lock(client, key, expire=TTL)
 
 

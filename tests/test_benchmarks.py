@@ -189,7 +189,8 @@ def test_contended_compares_all_in_each_scene_and_counts_their_requests(real_red
     for name, row in report["rows"].items():
         assert row["rate"] > 0
         assert (row["requests"] is None) == name.endswith(ADVISORY)
-        assert row["connections"] >= 2
+        # Threads that poll can share one: one asks while the other sleeps.
+        assert row["connections"] >= (2 if "processes" in name else 1)
 
 
 def test_idle_lets_all_through_and_ours_asks_nothing_meanwhile(real_redis, tmp_path):
