@@ -204,10 +204,10 @@ def releasing_all(held: Sequence[tuple[KeyLock, Lease]], whom: Callable[[Store],
         by_token[lease.token].append(index)
     answers = [Answer.GONE] * len(held)
     for token, indexes in by_token.items():
-        first, lease = held[indexes[0]]
-        first.ensure_ours(lease)
-        told = yield whom(first.store.whole).release_many([held[index][0].key for index in indexes], token=token)
+        locks, leases = zip(*[held[index] for index in indexes], strict=True)
+        locks[0].ensure_ours(leases[0])
+        told = yield whom(locks[0].store.whole).release_many([lock.key for lock in locks], token=token)
+        ended_all(leases, told)
         for index, answer in zip(indexes, told, strict=True):
             answers[index] = answer
-        ended_all([held[index][1] for index in indexes], told)
     return answers

@@ -30,7 +30,9 @@ class Layout(NamedTuple):
     """Where in Redis several locks are, as `parts/several.lua` takes it."""
 
     keys: Keys
-    """The names of all that belongs to them."""
+    """The names of what belongs to them."""
+    fenced: Keys
+    """Those, and of what the fences come from."""
     places: str
     """For each lock a character: the number of its bucket among the buckets of these."""
     note: str
@@ -43,9 +45,9 @@ def layout_of(prefix: str, wanted: tuple[str, ...]) -> Layout:
     each = [names_of(prefix, name) for name in wanted]
     places: dict[str, str] = {}
     numbers = [places.setdefault(names.held, chr(len(places) + 1)) for names in each]
-    fences = dict.fromkeys(names.fence for names in each)
-    keys = Keys([*[names.lock for names in each], *[names.queue for names in each], *places, *fences])
-    return Layout(keys, "".join(numbers), str(zlib.crc32("\n".join(wanted).encode())))
+    keys = Keys([*[names.lock for names in each], *[names.queue for names in each], *places])
+    fenced = Keys([*keys, *dict.fromkeys(names.fence for names in each)])
+    return Layout(keys, fenced, "".join(numbers), str(zlib.crc32("\n".join(wanted).encode())))
 
 
 class Batch(NamedTuple):
@@ -75,7 +77,7 @@ class ManyVerbs:
         layout = self._layout(keys)
         args = (token, layout.places, self._root, to_ms(ttl), holder, channel, way.value, limit)
         settle: Settle = lambda asked: self.leave(keys, token=token) if asked or way is Way.LINE else None
-        return Call(ACQUIRE_MANY, layout.keys, args, partial(read_acquire_many, keys), settle)
+        return Call(ACQUIRE_MANY, layout.fenced, args, partial(read_acquire_many, keys), settle)
 
     def leave(self, keys: Sequence[Key], *, token: str) -> Call[None]:
         """Stop waiting."""

@@ -8,7 +8,7 @@
 -- Those that the token holds already count as taken and are kept for another ttl, but in line those after the one that
 -- it waits for: they are given back.
 --
--- KEYS     as in parts/several.lua, in the order that counts
+-- KEYS     as in parts/several.lua, in the order that counts, then of each bucket the fence
 -- ARGV     1 token   2 buckets of the locks   3 root of all names   4 ttl in ms   5 holder   6 wake-up channel, or
 --          nothing   7 all, line or free   8 the most that are taken
 -- returns  {1, fence, fence, ...}       one for each key; 0 for one that was not taken
@@ -17,6 +17,7 @@
 -- include: lock several
 local ttl, holder, channel, way, limit = ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
 
+local buckets = (#keys - indexes) / 2
 local now = server_time()
 local format = string.format
 -- For a whole number; the quicker one, if it takes such as are as long as a fence: on a server of 32 bits it does not.
@@ -39,9 +40,12 @@ local function take(chosen, values)
       fence = tonumber(last)
     end
   end
+  local now_ms = sub(now, 1, -4)
+  local expires, expiries = format('%.0f', now_ms + ttl), {}
   local tail = ' ' .. now .. ' ' .. holder
   for _, lock in ipairs(chosen) do
     local value = values[lock]
+    expiries[lock] = expires
     if value then
       reply[lock + 1] = tonumber(string.match(value, '^%S+ (%d+) '))
       call('PEXPIRE', keys[lock], ttl)
@@ -58,10 +62,8 @@ local function take(chosen, values)
   call('MSET', unpack(set))
 
   -- As in parts/lock.lua.
-  local now_ms = sub(now, 1, -4)
-  local expires = format('%.0f', now_ms + ttl)
   local is_used = is_any(indexes + 1, indexes + buckets)
-  for place, entries in pairs(by_bucket(chosen, function() return expires end)) do
+  for place, entries in pairs(by_bucket(chosen, expiries)) do
     local held = keys[indexes + place]
     local index_ttl = is_used and call('PTTL', held) or -2
     change('ZADD', held, entries)
@@ -75,23 +77,24 @@ local function take(chosen, values)
   return reply
 end
 
-local chosen, busy = {}, {}
-local function choose(lock)
-  if #chosen < limit then
-    chosen[#chosen + 1] = lock
-  end
-end
+local chosen = {}
 
 -- Mostly nobody holds any of them, nor waits for one.
 if not is_any(1, 2 * count) then
-  for lock = 1, count do
-    choose(lock)
+  for lock = 1, min(count, limit) do
+    chosen[lock] = lock
   end
   return take(chosen, {})
 end
 
 -- include: grant queue
-local values, waits = all_values(), somebody_waits()
+local values, waits, busy = all_values(), somebody_waits(), {}
+
+local function choose(lock)
+  if #chosen < limit then
+    chosen[#chosen + 1] = lock
+  end
+end
 
 -- The value of a lock after those who wait for it had their turn; false when it is free for us.
 local function settled(lock)
@@ -138,7 +141,6 @@ for lock = 1, count do
   end
 end
 
-local reply = {0}
 if way ~= 'all' or #busy == 0 then
   local taken = take(chosen, values)
   if way == 'free' or #busy == 0 then
@@ -152,6 +154,7 @@ if channel ~= '' then
     return edges
   end
 end
+local reply = {0}
 for _, lock in ipairs(busy) do
   refusal(reply, lock)
 end

@@ -9,23 +9,18 @@
 -- include: lock several
 local note_ttl, note_name = tonumber(ARGV[4]), ARGV[5]
 
--- The note of a release by this token.
-local function note_of(lock, what)
-  return sub(index_of(lock), 1, -#'held' - 1) .. 'released:' .. token .. ':' .. what
-end
-
-local values, answers, owned = all_values(), {}, {}
-for lock, value in ipairs(values) do
+local answers, owned = {}, {}
+for lock, value in ipairs(all_values()) do
   if is_mine(value) then
     answers[lock] = '1'
     owned[#owned + 1] = lock
-  elseif call('GET', note_of(lock, name_of(lock))) == '-2' then
+  elseif taken_by_force(lock, token) then
     answers[lock] = '3'
   else
     answers[lock] = value and '2' or '0'
   end
 end
-local note_key = note_of(1, note_name)
+local note_key = note_of(1, token, note_name)
 if #owned == 0 then
   return call('GET', note_key) or table.concat(answers)
 end

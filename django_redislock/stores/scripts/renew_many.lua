@@ -22,13 +22,13 @@ for lock, value in ipairs(all_values()) do
       renewed[#renewed + 1] = lock
       expiries[lock], longest[place] = now_ms + ttl, math.max(longest[place] or 0, ttl)
     end
-  elseif call('GET', sub(index_of(lock), 1, -#'held' - 1) .. 'released:' .. sub(owner, 1, -2) .. ':' .. name_of(lock)) == '-2' then
+  elseif taken_by_force(lock, sub(owner, 1, -2)) then
     answers[lock] = '3'
   else
     answers[lock] = value and '2' or '0'
   end
 end
-for place, entries in pairs(by_bucket(renewed, function(lock) return expiries[lock] end)) do
+for place, entries in pairs(by_bucket(renewed, expiries)) do
   local held = keys[indexes + place]
   change('ZADD', held, entries)
   if call('PTTL', held) < longest[place] then

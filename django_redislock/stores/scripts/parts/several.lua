@@ -1,12 +1,11 @@
 -- several: what the verbs for several locks share, put after parts/lock.lua.
 --
--- KEYS     of each lock its own key, of each its queue, of each bucket that they are in the held index, of each the fence
+-- KEYS     of each lock its own key, of each its queue, of each bucket that they are in the held index
 -- ARGV     1 token   2 for each lock a byte: the number of its bucket among these   3 as in parts/lock.lua
 local keys, places = KEYS, name
 local mine = token .. ' '
 local count = #places
 local indexes = 2 * count
-local buckets = (#keys - indexes) / 2
 local byte, sub, min = string.byte, string.sub, math.min
 
 -- Lua cannot pass more arguments than some thousands at once.
@@ -18,10 +17,10 @@ end
 
 -- The value of each lock, or false.
 local function all_values()
-  local values = {}
-  for from = 1, count, MOST do
-    for index, value in ipairs(call('MGET', unpack(keys, from, min(from + MOST - 1, count)))) do
-      values[from + index - 1] = value
+  local values = call('MGET', unpack(keys, 1, min(MOST, count)))
+  for from = MOST + 1, count, MOST do
+    for _, value in ipairs(call('MGET', unpack(keys, from, min(from + MOST - 1, count)))) do
+      values[#values + 1] = value
     end
   end
   return values
@@ -40,43 +39,56 @@ local function somebody_waits()
   return is_any(count + 1, 2 * count)
 end
 
-local function index_of(lock)
-  return keys[indexes + byte(places, lock)]
-end
-
--- Of <bucket>:lock:<name>, where the index is <bucket>:held.
+-- The name of a lock and the index that it is in: of <bucket>:lock:<name> that is <bucket>:held.
 local function name_of(lock)
-  return sub(keys[lock], #index_of(lock) + 2)
+  local held = keys[indexes + byte(places, lock)]
+  return sub(keys[lock], #held + 2), held
 end
 
--- Changes the index of each bucket by one command, which takes the names of the locks, each after its score if it has
--- one. Gives the ttl of the index, -2 where there was none before, to a function that looks after it.
-local function by_bucket(locks, score_of)
+-- The names of locks by the number of their bucket, each after its score if there are scores.
+local function by_bucket(locks, scores)
   local groups = {}
   for _, lock in ipairs(locks) do
-    local place = byte(places, lock)
+    local place, plain = byte(places, lock), name_of(lock)
     local group = groups[place]
     if not group then
-      group = {}
-      groups[place] = group
+      groups[place] = scores and {scores[lock], plain} or {plain}
+    else
+      if scores then
+        group[#group + 1] = scores[lock]
+      end
+      group[#group + 1] = plain
     end
-    if score_of then
-      group[#group + 1] = score_of(lock)
-    end
-    group[#group + 1] = name_of(lock)
   end
   return groups
 end
 
+-- Calls a command on a key with all of a list.
 local function change(command, key, list)
   for from = 1, #list, MOST do
     call(command, key, unpack(list, from, min(from + MOST - 1, #list)))
   end
 end
 
+-- What the names begin with of all that is in the bucket of a lock.
+local function bucket_of(lock)
+  local _, held = name_of(lock)
+  return sub(held, 1, -#'held' - 1)
+end
+
+-- The note of a release by a token.
+local function note_of(lock, owner, what)
+  return bucket_of(lock) .. 'released:' .. owner .. ':' .. what
+end
+
+local function taken_by_force(lock, owner)
+  return call('GET', note_of(lock, owner, (name_of(lock)))) == '-2'
+end
+
 -- Points the functions of parts/lock.lua at one of the locks.
 local function use(lock)
-  lock_key, queue_key, name, held_key = keys[lock], keys[count + lock], name_of(lock), index_of(lock)
-  fence_key = keys[indexes + buckets + byte(places, lock)]
-  waiters_key = sub(held_key, 1, -#'held' - 1) .. 'waiters:' .. name
+  lock_key, queue_key = keys[lock], keys[count + lock]
+  name, held_key = name_of(lock)
+  local bucket = bucket_of(lock)
+  fence_key, waiters_key = bucket .. 'fence', bucket .. 'waiters:' .. name
 end
