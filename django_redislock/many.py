@@ -101,7 +101,8 @@ class ManyGuard(Keeper):
         rest = [lock for key, lock in by_key.items() if key not in entered]
         try:
             again, spare = self._first(again)
-            yield let_go(spare)
+            if spare:
+                yield let_go(spare)
             holds = [*again, *(yield from self._acquiring(rest, place.options, len(again), acquire))]
         except BaseException:
             yield let_go(again)
