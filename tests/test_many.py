@@ -24,6 +24,7 @@ from django_redislock import (
     LockBusy,
     WaitTimeout,
     clock,
+    confirming,
     get_lease,
     lock,
     lock_many,
@@ -409,7 +410,8 @@ class TestRows:
         assert len([query for query in queries if "testapp_account" in query["sql"]]) == 1
         assert len(asked) == 2
 
-    def test_a_thousand(self, asked):
+    def test_a_thousand(self, asked, monkeypatch):
+        monkeypatch.setattr(confirming, "CONFIDENCE", 60)  # where it takes long, their leases are asked about once more
         rows = Account.objects.bulk_create(Account(name=str(number)) for number in range(1_000))
         with Account.objects.locked_many([row.pk for row in reversed(rows)]) as again:
             assert again == rows[::-1]
