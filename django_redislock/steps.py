@@ -56,7 +56,7 @@ async def arun(steps: Steps[T]) -> T:
         return end.value  # type: ignore[no-any-return]  # what the generator returns
 
 
-class Answer(asyncio.Future[T]):
+class Reply(asyncio.Future[T]):
     """What comes in any case: whoever may not be interrupted goes on to wait for it when it is cancelled."""
 
     is_kept = False
@@ -112,13 +112,13 @@ _shielded: set[Any] = set()
 """Tasks that hear later that they were cancelled."""
 
 
-def kept(awaited: asyncio.Future[Any]) -> Answer[Any]:
+def kept(awaited: asyncio.Future[Any]) -> Reply[Any]:
     """It, or where that can be cancelled what is done together with it, as what a task is told to wait for."""
-    if isinstance(awaited, Answer):
+    if isinstance(awaited, Reply):
         awaited.is_kept = True
         return awaited
     awaited._asyncio_future_blocking = False
-    done: Answer[Any] = Answer(loop=awaited.get_loop())
+    done: Reply[Any] = Reply(loop=awaited.get_loop())
     done.is_kept = done._asyncio_future_blocking = True
     awaited.add_done_callback(lambda awaited: done.set_result(None))
     return done

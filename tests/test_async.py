@@ -31,7 +31,7 @@ from django_redislock.exceptions import LossReason
 from django_redislock.handler import locks
 from django_redislock.keylock import KeyLock
 from django_redislock.keys import Key
-from django_redislock.steps import Steps, arun, shielded
+from django_redislock.steps import Reply, Steps, arun, shielded
 from django_redislock.stores.base import Answer, Taken
 from django_redislock.stores.loopconnections import LoopConnection
 from django_redislock.stores.redis import RedisStore
@@ -460,6 +460,28 @@ def test_all_questions_of_what_is_shielded_are_asked_although_the_first_is_inter
 
     assert going_through(work())
     assert asked == [1, 2]
+
+
+@pytest.mark.parametrize("is_shielded", [True, False])
+def test_a_reply_can_be_cancelled_but_by_who_is_shielded(is_shielded):
+    async def work() -> tuple[bool, bool, list[str]]:
+        reply: Reply[str] = Reply(loop=asyncio.get_running_loop())
+        heard: list[str] = []
+
+        async def ask() -> None:
+            heard.append(await reply)
+
+        task = asyncio.create_task(shielded(ask()) if is_shielded else ask())
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.sleep(0)
+        was_cancelled = reply.cancelled()
+        if not was_cancelled:
+            reply.set_result("it came")
+        await asyncio.wait([task], timeout=5)
+        return was_cancelled, task.cancelled(), heard
+
+    assert going_through(work()) == ((False, True, ["it came"]) if is_shielded else (True, True, []))
 
 
 def test_what_fails_while_it_is_shielded_is_raised_where_it_waits():

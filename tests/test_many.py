@@ -168,14 +168,14 @@ class TestNames:
             wait_until(lambda: waiters_of("b") == 1)
             fence = lock("a").info().fence
             began = clock.now()
-            wait_until(lambda: clock.now() > began + 0.5)
+            wait_until(lambda: clock.now() > began + 1.5)
             assert lock("a").info().fence == fence
             held_elsewhere.let_go()
             assert min(leases.result(10)) > 0.1
 
     @staticmethod
     def remaining(names: list[str]) -> list[float]:
-        with lock_many(names, wait=10, ttl=0.3) as leases:
+        with lock_many(names, wait=10, ttl=1.2) as leases:
             return [lease.remaining for lease in leases]
 
     def test_first_come_first_served_among_one_and_many(self, lock_alias, held_elsewhere):

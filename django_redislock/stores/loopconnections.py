@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ConnectionError, NoScriptError, TimeoutError
 
-from ..steps import Answer
+from ..steps import Reply
 from .loopanswers import Answers, answers_of
 from .loopmakers import maker_of
 
@@ -32,7 +32,7 @@ class LoopConnection:
         """Seconds within which an answer has to come."""
         self._answers: Answers | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._sent: deque[tuple[float, Answer[Any]]] = deque()
+        self._sent: deque[tuple[float, Reply[Any]]] = deque()
         self._unsent: list[bytes] = []
         self._flushing: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -62,12 +62,12 @@ class LoopConnection:
             self._opening.add_done_callback(self._opened)
         await asyncio.shield(self._opening)
 
-    def send(self, command: Iterable[bytes]) -> Answer[Any]:
+    def send(self, command: Iterable[bytes]) -> Reply[Any]:
         """Send a command, as bytes; gives its answer to be. Raises redis-py's `ConnectionError` when it is closed."""
         if self._answers is None:
             raise ConnectionError("The connection was closed.")
         loop = asyncio.get_running_loop()
-        answer: Answer[Any] = Answer(loop=loop)
+        answer: Reply[Any] = Reply(loop=loop)
         self._unsent += command
         if not self._sent:
             self._flush()
@@ -166,7 +166,7 @@ class LoopConnection:
         self.break_off(ConnectionError("It was closed, since an answer did not come in time."))
 
 
-def fail(answer: Answer[Any], error: Exception) -> None:
+def fail(answer: Reply[Any], error: Exception) -> None:
     """There is an error in the place of an answer."""
     answer.set_exception(error)
     answer.exception()  # seen: not everybody waits for the answer
@@ -182,8 +182,8 @@ class Turn:
 
     def __init__(self, connection: LoopConnection) -> None:
         self.connection = connection
-        self._answers: deque[Answer[Any]] = deque()
-        self._answer: Answer[Any] | None = None
+        self._answers: deque[Reply[Any]] = deque()
+        self._answer: Reply[Any] | None = None
         self.opened: object = None
         """What has been asked last."""
 
@@ -211,7 +211,7 @@ class Turn:
         self._answers.append(self.connection.send(command))
         self.opened = self.connection.opened
 
-    def read_response(self, *, disconnect_on_error: bool) -> Answer[Any]:
+    def read_response(self, *, disconnect_on_error: bool) -> Reply[Any]:
         """The answer to the next of those that were sent."""
         self._answer = self._answers.popleft()
         return self._answer
