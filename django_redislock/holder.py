@@ -108,6 +108,7 @@ def encode_current() -> str:
     return _encoded(forks.noticed(), threading.current_thread().name, doing, user)
 
 
+@lru_cache(maxsize=1024)
 def decode(text: str) -> Holder:
     """Read back what `encode_current()` wrote."""
     host, pid, thread, doing, *user = json.loads(text)

@@ -95,11 +95,11 @@ def standing_in_line(store: Any, request: Request, ear: Ear, *, end: float | Non
         left = None if end is None else end - clock.now()
         if left is not None and left <= 0:
             return answer
-        pause = next_pause(pause)
         if ear.kept:
             seconds = LONGEST if left is None else min(LONGEST, left)
         else:
-            longest = request.ttl / 2 if ear.channel else pause  # the place in the queue is kept for a ttl
+            # The place in the queue is kept for a ttl.
+            longest = request.ttl / 2 if ear.channel else (pause := next_pause(pause))
             seconds = bounded(longest, left=left, holder_left=answer.remaining)
         grant: Grant | None = yield from listening(
             ear, seconds, request.look and partial(request.look, request.key, answer)
