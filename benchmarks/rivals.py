@@ -48,7 +48,8 @@ def ours(key: str) -> Iterator[Locking]:
     """This package's."""
     client = get_redis_connection("default")
     client.connection_pool.connection_kwargs["client_name"] = label(OURS, os.getpid())
-    client.ping()
+    with lock(f"{key} of {os.getpid()}"):  # on connections of its own, of which the cache's client knows nothing
+        pass
     yield lambda: lock(key, wait=TTL)
 
 

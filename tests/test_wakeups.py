@@ -16,7 +16,8 @@ from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from django_redislock import clock
+from django_redislock import clock, lock
+from django_redislock.handler import locks
 from django_redislock.keylock import KeyLock
 from django_redislock.keys import Key
 from django_redislock.lease import Lease
@@ -25,7 +26,7 @@ from django_redislock.stores.base import Grant
 from django_redislock.stores.redis import RedisStore
 from django_redislock.stores.subscription import PoolSubscription
 from django_redislock.stores.wakeups import IDLE, LONGEST_PAUSE, Interrupted, Refused, WaitersEar, Wakeups
-from tests.flows import client_of
+from tests.flows import PATIENCE, attempt, client_of, hearers_of, until, waiters_of
 from tests.servers.process import Missing
 from tests.servers.redis import Redis as RedisServer
 from tests.test_stores import MANNERS
@@ -467,3 +468,28 @@ def test_a_server_that_is_away_interrupts(real_redis):
     pool = pool_of("redis://127.0.0.1:1/0")().connection_pool
     with pytest.raises(Interrupted):
         PoolSubscription(pool, "a channel")
+
+
+@pytest.mark.usefixtures("real_redis")
+class TestConnectionsOfTheCommands:
+    def test_a_process_that_does_nothing_but_wait_keeps_the_wake_up_connection_alone(self, monkeypatch):
+        monkeypatch.setattr(wakeups, "SLICE", 0.05)
+        with ThreadPoolExecutor(1) as thread:
+            with lock("a"):
+                waiter = thread.submit(attempt, wait=PATIENCE)
+                until(lambda: waiters_of("a") == 1)
+                until(lambda: self.connections()._count == 0)
+                assert hearers_of("a") == 1
+            assert waiter.result(PATIENCE) == "entered"
+
+    def test_they_are_closed_when_nothing_was_asked_since_the_last_look(self):
+        with lock("a"):
+            self.connections().close_unused()
+            assert self.connections()._count > 0
+            self.connections().close_unused()
+            assert self.connections()._count == 0
+
+    @staticmethod
+    def connections() -> Any:
+        store: Any = locks["default"].store
+        return store._connections

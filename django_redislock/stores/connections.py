@@ -37,9 +37,11 @@ class Connections:
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._guard = threading.Lock()
         self._count = 0
+        self._used = False
 
     def take(self) -> Any:
         """An idle connection of this process, or a new one."""
+        self._used = True
         try:
             connection = self._idle.get_nowait()
         except queue.Empty:
@@ -60,6 +62,12 @@ class Connections:
             connection.disconnect()
             self._add(-1)
 
+    def close_unused(self) -> None:
+        """Close those that are idle, if none was taken since this was called before."""
+        if not self._used:
+            self.close()
+        self._used = False
+
     def _wait_or_open(self) -> Any:
         if self._pid != os.getpid():
             self._start_over()
@@ -71,3 +79,10 @@ class Connections:
     def _add(self, number: int) -> None:
         with self._guard:
             self._count += number
+
+
+def replace(connections: Any, connection: Any, *, is_broken: bool) -> None:
+    """Give back one that was disconnected. If the server has closed it, it has mostly closed those that are idle."""
+    if is_broken:
+        connections.close()
+    connections.give(connection)

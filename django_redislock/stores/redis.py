@@ -22,7 +22,7 @@ from .asking import (
     opened,
     settling,
 )
-from .connections import Connections
+from .connections import Connections, replace
 from .debts import Debts
 from .discretion import hush, secrets_in
 from .many import ManyVerbs
@@ -74,7 +74,7 @@ class RedisStore:
         self._secrets: list[str] = []
         self._verbs = Verbs(prefix, root)
         self._many = ManyVerbs(prefix, root)
-        self._wakeups = Wakeups(self._subscribe, prefix=root)
+        self._wakeups = Wakeups(self._subscribe, prefix=root, rest=self._rest)
         self._replicas = Replicas(replicas) if replicas else None
 
     @property
@@ -210,6 +210,11 @@ class RedisStore:
     def _connections_to(self, pool: Any) -> Connections:
         return Connections(pool)
 
+    def _rest(self) -> None:
+        """Who waits keeps the wake-up connection alone."""
+        if self._connections is not None:
+            self._connections.close_unused()
+
     def _subscribe(self, channel: str) -> Subscription:
         return PoolSubscription((self._connections or self._open()).pool, channel)
 
@@ -289,10 +294,3 @@ class RedisStore:
             yield connection.send_packed_command(call.packed_new)
         except FAULTS as error:
             logger.warning("Not answered, so what may be taken ends with its ttl: %s", hush(error, self._secrets))
-
-
-def replace(connections: Any, connection: Any, *, is_broken: bool) -> None:
-    """Give back one that was disconnected. If the server has closed it, it has mostly closed those that are idle."""
-    if is_broken:
-        connections.close()
-    connections.give(connection)

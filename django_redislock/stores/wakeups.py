@@ -84,9 +84,13 @@ class WaitersEar:
 class Wakeups:
     """The wake-up connection of this process to one server."""
 
-    def __init__(self, subscribe: Callable[[str], Any], *, prefix: str) -> None:
+    def __init__(
+        self, subscribe: Callable[[str], Any], *, prefix: str, rest: Callable[[], object] | None = None
+    ) -> None:
+        """`rest` is called when nothing has come for a while, again and again."""
         self._subscribe = subscribe
         self._prefix = prefix
+        self._rest = rest
         self._start_over()
 
     def _start_over(self) -> None:
@@ -187,6 +191,8 @@ class Wakeups:
                 message = yield subscription.read(SLICE)
                 if message:
                     self._dispatch(message)
+                elif self._rest is not None:
+                    self._rest()
         finally:
             yield subscription.close()
 
