@@ -130,21 +130,21 @@ class TestWaiting:
         assert is_free("a")
 
     def test_whom_the_owner_leaves_waiting_gets_it_when_its_ttl_is_over(self):
-        abandoned = lock("a", ttl=0.5)
+        abandoned = lock("a", ttl=1)
         elsewhere(abandoned.acquire)
         assert elsewhere(partial(attempt, wait=20)) == "entered"
 
 
 class TestKeeping:
     def test_what_is_held_for_longer_than_its_ttl_is_kept(self):
-        with lock("a", ttl=0.9) as lease, lock("b", ttl=0.9) as other:
+        with lock("a", ttl=2) as lease, lock("b", ttl=2) as other:
             ends = [lease.deadline, other.deadline]
             until(lambda: lease.deadline > ends[0] + 1 and other.deadline > ends[1] + 1)
             assert not is_free("a")
             assert lease.state == other.state == "held"
 
     def test_what_the_servers_have_forgotten_is_told(self, lost):
-        with pytest.raises(LeaseLost), lock("a", ttl=0.9) as lease:
+        with pytest.raises(LeaseLost), lock("a", ttl=2) as lease:
             forget("a")
             until(lambda: bool(lost))
             assert lease.state == "lost"
@@ -228,7 +228,7 @@ class TestRows:
 
     def test_a_loss_rolls_back(self):
         pk = Account.objects.create(balance=10).pk
-        with pytest.raises(LeaseLost), Account.objects.locked(pk, ttl=0.9) as account:
+        with pytest.raises(LeaseLost), Account.objects.locked(pk, ttl=2) as account:
             account.balance -= 3
             account.save()
             forget(f"testapp.Account:{pk}")
@@ -272,7 +272,7 @@ class TestLoops:
 
     def test_several_at_once_and_a_loss(self):
         async def work() -> None:
-            async with lock_many(NAMES, ttl=0.9) as leases:
+            async with lock_many(NAMES, ttl=2) as leases:
                 await asyncio.to_thread(forget, NAMES[2])
                 async with asyncio.timeout(20):
                     while leases[2].state != "lost":

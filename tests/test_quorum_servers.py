@@ -266,18 +266,19 @@ def test_the_side_of_the_minority_gets_no_lock_and_leaves_no_ghost(servers, stor
 
 
 def test_a_holder_on_the_side_of_the_minority_cannot_renew_and_does_not_come_back(servers, store, proxies, cut_off):
-    take(cut_off, ttl=0.6)
+    take(cut_off, ttl=2)
     for proxy in proxies[minority(servers) :]:
         proxy.vanish()
     with pytest.raises(QuorumNotReached):
-        cut_off.renew(KEY, token=OURS, ttl=0.6)
-    for _ in range(200):
+        cut_off.renew(KEY, token=OURS, ttl=2)
+    for _ in range(1000):
         if isinstance(take(store, THEIRS), Taken):
             break
         time.sleep(0.01)
     for proxy in proxies:
         proxy.is_away = False
-    assert cut_off.renew(KEY, token=OURS, ttl=0.6) is Answer.ANOTHERS
+    # The answers may take a share of the ttl.
+    assert cut_off.renew(KEY, token=OURS, ttl=20) is Answer.ANOTHERS
     assert cut_off.release(KEY, token=OURS) is Answer.ANOTHERS
     assert store.inspect(KEY) is not None
 
