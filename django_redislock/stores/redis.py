@@ -155,12 +155,14 @@ class RedisStore:
 
     def renew(self, key: Key, *, token: str, ttl: float) -> Answer:
         """Keep the key for `ttl` seconds from now if `token` holds it."""
-        return self._run(self._verbs.renew(key, token=token, ttl=ttl), key, **self._counted(ttl))
+        call = self._verbs.renew(key, token=token, ttl=ttl)
+        return self._run(call, key, **self._counted(ttl))
 
     def renew_many(self, renewals: Sequence[Renewal], *, within: float) -> list[Answer]:
         """As `Store.renew_many()`."""
+        keys = [renewal.key for renewal in renewals]
         how = self._counted(within, partial(evaluating_all, within=within))
-        return self._run(self._many.renew(renewals), *(renewal.key for renewal in renewals), **how, within=within)
+        return self._run(self._many.renew(renewals), *keys, **how, within=within)
 
     def inspect(self, key: Key) -> Held | None:
         """Say who holds the key, if anyone does."""
