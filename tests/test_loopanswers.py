@@ -230,3 +230,31 @@ def test_what_was_sent_before_the_end_arrives(place, going_through):
 
     going_through(work())
     assert client_of(place).get("a") == b"100"
+
+
+def test_one_is_closed_when_all_has_been_answered(place, going_through):
+    """A server drops what it has not read yet of one that is closed."""
+
+    async def work() -> Any:
+        connection = await opened(place)
+        asked = ask(connection, "PING")
+        task = asyncio.create_task(asked)
+        await asyncio.sleep(0)
+        await connection.aclose()
+        return await task
+
+    assert going_through(work()) in {b"PONG", "PONG", True}
+
+
+def test_one_that_is_not_answered_is_closed_in_time(real_redis, going_through):
+    async def work() -> tuple[bool, BaseException | None]:
+        connection = await opened("real", socket_timeout=0.2)
+        task = asyncio.create_task(ask(connection, "BLPOP", "nobody", "0"))
+        await asyncio.sleep(0)
+        await connection.aclose()
+        await asyncio.wait([task])
+        return connection.is_open, task.exception()
+
+    is_open, told = going_through(work())
+    assert not is_open
+    assert isinstance(told, redis.exceptions.TimeoutError)

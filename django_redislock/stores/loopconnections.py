@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections import deque
+from contextlib import suppress
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ConnectionError, NoScriptError, TimeoutError
 
 from ..steps import Reply
+from .asking import FAULTS
 from .loopanswers import Answers, answers_of
 from .loopmakers import maker_of
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 5.0
 """Seconds within which an answer has to come, where the client's own settings have no limit."""
+PING = b"*1\r\n$4\r\nPING\r\n"
 
 
 class LoopConnection:
@@ -98,12 +101,19 @@ class LoopConnection:
             self.break_off(ConnectionError("It was closed."))
 
     async def aclose(self) -> None:
-        """Close it, to the end: what was sent is on its way."""
-        answers = self._answers
-        if answers is not None:
-            self._flush()
-            self.break_off(ConnectionError("It was closed."))
-            await asyncio.wait([answers.closed])
+        """Close it, to the end, when all has been answered: a server drops what it has not read of one that is closed.
+
+        So it does when it cannot write an answer.
+        """
+        try:
+            if self._sent:
+                with suppress(*FAULTS):  # who has asked is told; an answer that is late ends it as well
+                    await self.send([PING])
+        finally:
+            answers = self._answers
+            if answers is not None:
+                self.break_off(ConnectionError("It was closed."))
+                await asyncio.wait([answers.closed])
 
     async def _open(self) -> None:
         connection = self.make()
