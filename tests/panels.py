@@ -76,6 +76,13 @@ class Broken(Generic[T]):
         if self._asked is not None:
             self._asked.send()
 
+    @property
+    def is_understood(self) -> bool:
+        return True
+
+    def has_come(self) -> bool:
+        return False
+
     def receive(self, until: float) -> T:
         self.abandon()
         raise StoreUnavailable("it hangs")
@@ -95,6 +102,13 @@ class Slow(Generic[T]):
     def send(self) -> None:
         self._asked.send()
         self._comes = clock.now() + self._seconds
+
+    @property
+    def is_understood(self) -> bool:
+        return bool(self._asked.is_understood)
+
+    def has_come(self) -> bool:
+        return clock.now() >= self._comes
 
     def receive(self, until: float) -> T:
         clock.sleep(max(0.0, min(self._comes, until) - clock.now()))
@@ -204,6 +218,13 @@ class Given(Generic[T]):
 
     def send(self) -> None:
         """It has been carried out."""
+
+    @property
+    def is_understood(self) -> bool:
+        return True
+
+    def has_come(self) -> bool:
+        return True
 
     def receive(self, until: float) -> T:
         if self.is_late:

@@ -30,6 +30,7 @@ LAYERS = {
         "stores.debts",
         "stores.discretion",
         "stores.election",
+        "stores.late",
         "stores.inquiry",
         "stores.lines",
         "stores.listing",

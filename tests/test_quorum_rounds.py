@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from django_redislock.stores import election
 from django_redislock.stores.base import Taken
 from django_redislock.stores.connections import Connections
 from django_redislock.stores.quorum import QuorumStore
@@ -46,6 +47,13 @@ class NotedQuestion:
         self._note("sent", self._number)
         self._question.send()
 
+    @property
+    def is_understood(self) -> bool:
+        return bool(self._question.is_understood)
+
+    def has_come(self) -> bool:
+        return bool(self._question.has_come())
+
     def receive(self, until: float) -> Any:
         self._note("answered", self._number)
         return self._question.receive(until)
@@ -57,6 +65,12 @@ class NotedQuestion:
 def noting(quorum: Panel, note: Note) -> QuorumStore:
     nodes: Sequence[Any] = [Noted(number, node, note) for number, node in enumerate(quorum.nodes)]
     return QuorumStore(nodes, scope="noted", guard=GUARD)
+
+
+@pytest.fixture(autouse=True)
+def agreement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All nodes vote with one fence, however long that takes."""
+    monkeypatch.setattr(election, "MARGIN", 60_000_000)
 
 
 def take(store: QuorumStore, token: str = OURS) -> Any:
@@ -89,6 +103,49 @@ def test_all_are_ready_before_the_first_is_sent_and_sent_before_the_first_is_ans
     store.release(KEY, token=OURS)
     one_round = [(step, number) for step in ("ready", "sent", "answered") for number in range(COUNT)]
     assert steps == one_round * 2
+
+
+def test_the_last_is_not_waited_for_before_the_same_token_asks_it_again_or_somebody_asks_when_it_has_come():
+    steps: list[tuple[str, int]] = []
+    store = noting(Panel(COUNT), lambda step, number: steps.append((step, number)))
+    take(store)
+    store.release(KEY, token=OURS)
+    del steps[:]
+    take(store, THEIRS)
+    begun = [("ready", 0), ("ready", 1), ("ready", 2), ("sent", 0), ("sent", 1), ("sent", 2)]
+    assert steps == [*begun, ("answered", 0), ("answered", 1)]
+    del steps[:]
+    store.release(KEY, token=THEIRS)
+    begun_of_others = [("ready", 0), ("ready", 1), ("sent", 0), ("sent", 1)]
+    begun_of_last = [("answered", 2), ("ready", 2), ("sent", 2)]
+    assert steps == [*begun_of_others, *begun_of_last, ("answered", 0), ("answered", 1)]
+    del steps[:]
+    store.inspect(KEY)
+    assert steps == [("answered", 2)]
+
+
+@pytest.mark.parametrize("number", range(COUNT))
+@pytest.mark.parametrize("step", ["ready", "sent", "answered"])
+def test_an_interrupted_release_gives_each_connection_back_once_and_can_be_repeated(step, number, in_use):
+    quorum = Panel(COUNT)
+    is_on = [False]
+
+    def interrupt(*now: Any) -> None:
+        if is_on[0] and now == (step, number):
+            raise KeyboardInterrupt
+
+    store = noting(quorum, interrupt)
+    take(store)
+    store.release(KEY, token=OURS)
+    take(store)
+    is_on[0] = True
+    with pytest.raises(KeyboardInterrupt):
+        store.release(KEY, token=OURS)
+    is_on[0] = False
+    store.release(KEY, token=OURS)
+    store.close()
+    assert in_use == []
+    assert quorum.fences() == [None] * COUNT
 
 
 @pytest.mark.parametrize("number", range(COUNT))

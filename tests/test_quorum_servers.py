@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,6 +16,7 @@ from redis import Redis
 
 from django_redislock import QuorumNotReached, majority
 from django_redislock.keys import Key
+from django_redislock.stores import election
 from django_redislock.stores.ballots import kept_for
 from django_redislock.stores.base import Answer, Held, Taken, TakenMany, Way
 from django_redislock.stores.nodes import Candidacy, SitsOut
@@ -74,7 +77,8 @@ def stopped(servers: list[Server]) -> Iterator[None]:
 
 
 def owners(store: QuorumStore) -> list[bool]:
-    """Which of the nodes has given its vote to somebody."""
+    """Which of the nodes has given its vote to somebody, when all that was asked of them is answered."""
+    store.panel.hear_all()
     return [node.inspect(KEY) is not None for node in store.nodes]  # type: ignore[attr-defined]  # a store itself
 
 
@@ -111,6 +115,70 @@ def test_a_lease_whose_renewal_hangs_is_in_doubt_and_good_again(servers, store):
     with stopped(servers[: minority(servers) + 1]), pytest.raises(QuorumNotReached):
         store.renew(KEY, token=OURS, ttl=20)
     assert store.renew(KEY, token=OURS, ttl=20) is Answer.DONE
+
+
+# Servers that are not waited for
+
+
+@pytest.fixture
+def warm(store: QuorumStore, monkeypatch: pytest.MonkeyPatch) -> QuorumStore:
+    """All nodes know the scripts, and vote with one fence."""
+    monkeypatch.setattr(election, "MARGIN", 60_000_000)
+    take(store)
+    store.release(KEY, token=OURS)
+    return store
+
+
+def test_those_that_were_not_needed_give_their_votes_when_they_go_on(servers, warm):
+    with stopped(servers[-minority(servers) :]):
+        assert isinstance(take(warm), Taken)
+    other = quorum([server.url for server in servers])
+    until(lambda: owners(other) == [True] * len(servers))
+    assert warm.release(KEY, token=OURS) is Answer.DONE
+    assert owners(warm) == [False] * len(servers)
+
+
+def test_a_vote_that_was_not_waited_for_is_given_back_behind_it(servers, warm):
+    with stopped(servers[-minority(servers) :]):
+        assert isinstance(take(warm), Taken)
+        assert warm.release(KEY, token=OURS) is Answer.DONE
+    until(lambda: owners(warm) == [False] * len(servers))
+    time.sleep(0.1)
+    assert owners(warm) == [False] * len(servers)
+
+
+def test_a_vote_and_a_release_that_were_not_waited_for_survive_a_script_flush(servers, warm):
+    client_of(servers[-1]).script_flush()
+    assert isinstance(take(warm), Taken)
+    assert owners(warm) == [True] * len(servers)
+    client_of(servers[-1]).script_flush()
+    assert warm.release(KEY, token=OURS) is Answer.DONE
+    assert owners(warm) == [False] * len(servers)
+
+
+ENDING = """
+import sys
+import redis
+from django_redislock.stores import election
+from tests.test_quorum_servers import KEY, OURS, quorum, take
+
+election.MARGIN = 60_000_000
+store = quorum(sys.argv[1:])
+take(store)
+store.release(KEY, token=OURS)
+take(store)
+store.panel.hear_all()
+redis.Redis.from_url(sys.argv[-1]).script_flush()
+print(store.release(KEY, token=OURS).name, len(store.panel._late._late))
+"""
+
+
+def test_a_process_that_ends_hears_the_answer_to_its_last_release(servers, store):
+    ended = subprocess.run(
+        [sys.executable, "-c", ENDING, *[server.url for server in servers]], capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.split() == ["DONE", str(minority(servers))]
+    assert owners(store) == [False] * len(servers)
 
 
 # Servers that come back

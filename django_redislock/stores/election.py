@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .. import clock, majority
 from .base import Edge, Held
 from .nodes import Asked, Ballot, Candidacy, Node, SitsOut, Vote
-from .verdicts import contested, refusal, votes_of
+from .verdicts import agreed, contested, refusal, votes_of
 
 if TYPE_CHECKING:
     from ..keys import Key
@@ -76,6 +76,7 @@ class Elections:
         self._panel.ask_enough(
             lambda _, node: node.withdraw(keys, token=lot.token),
             within=majority.patience(lot.ttl),
+            token=lot.token,
             instead=lambda node: node.settle(keys, token=lot.token),
         )
 
@@ -111,7 +112,13 @@ class Elections:
         def start(number: int, node: Node) -> Asked[list[Ballot]]:
             return node.vote(keys, candidacy=candidacy, channel=lot.channels[number] if lot.channels else "")
 
-        replies = self._panel.ask_enough(start, within=majority.patience(lot.ttl), meanwhile=lot.meanwhile)
+        replies = self._panel.ask_enough(
+            start,
+            within=majority.patience(lot.ttl),
+            token=lot.token,
+            enough=None if lot.waits or lot.channels else agreed,  # it may be in a line that it has to leave
+            meanwhile=lot.meanwhile,
+        )
         told = [ballot.asked for reply in replies if reply for ballot in reply if isinstance(ballot, Vote)]
         if told:
             self._ahead = max(told) - now
@@ -131,7 +138,9 @@ class Elections:
                     found[key] = fence
         if differ:
             replies = self._panel.ask_enough(
-                lambda _, node: node.raise_fences(differ, token=lot.token), within=majority.patience(lot.ttl)
+                lambda _, node: node.raise_fences(differ, token=lot.token),
+                within=majority.patience(lot.ttl),
+                token=lot.token,
             )
             for index, (key, fence) in enumerate(differ):
                 raised = sum(bool(answer) for answer in self._panel.of(replies, index))
@@ -166,6 +175,7 @@ class Elections:
             self._panel.ask(
                 lambda number, node: node.withdraw(keys[number], token=lot.token) if keys[number] else None,
                 within=majority.patience(lot.ttl),
+                token=lot.token,
             )
 
 

@@ -71,6 +71,13 @@ class Asked(Protocol[T_co]):
     def send(self) -> None:
         """Put it on its way."""
 
+    @property
+    def is_understood(self) -> bool:
+        """Whether the node carries it out without more from us. One that does not know the script yet asks for it."""
+
+    def has_come(self) -> bool:
+        """Whether `receive()` need not wait."""
+
     def receive(self, until: float) -> T_co:
         """The answer, if it comes before that instant."""
 

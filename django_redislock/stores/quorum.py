@@ -14,7 +14,7 @@ from .election import Elections, Lot, Outcome, about
 from .panel import Panel, Replies
 from .quorumear import BETWEEN, QuorumEar
 from .twins import InThreads, twin_of
-from .verdicts import answered, owner, verdict
+from .verdicts import answered, done, owner, verdict
 
 if TYPE_CHECKING:
     from ..keys import Key
@@ -75,6 +75,7 @@ class QuorumStore:
 
     def close(self) -> None:
         """Close the connections that are idle; what comes later opens new ones."""
+        self.panel.hear_all()
         for node in self.nodes:
             node.close()
 
@@ -146,6 +147,7 @@ class QuorumStore:
         replies = self.panel.ask_enough(
             lambda _, node: node.withdraw(keys, token=token),
             within=PATIENCE,
+            token=token,
             instead=lambda node: node.settle(keys, token=token),
         )
         self._require(replies, keys)
@@ -155,6 +157,8 @@ class QuorumStore:
         replies = self.panel.ask_enough(
             lambda _, node: node.give_back(keys, token=token),
             within=PATIENCE,
+            token=token,
+            enough=done,
             instead=lambda node: node.settle(keys, token=token),
         )
         answers = [verdict(self.panel.of(replies, index)) for index in range(len(keys))]
@@ -188,7 +192,7 @@ class QuorumStore:
         """Keep the key for `ttl` seconds from now if `token` holds it."""
         self._check(ttl)
         replies = self.panel.ask_enough(
-            lambda _, node: node.keep(key, token=token, ttl=ttl), within=majority.patience(ttl)
+            lambda _, node: node.keep(key, token=token, ttl=ttl), within=majority.patience(ttl), token=token
         )
         answer = verdict(self.panel.of(replies, 0))
         if answer is Answer.UNKNOWN:

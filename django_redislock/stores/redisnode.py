@@ -51,6 +51,7 @@ class RedisNode(RedisStore):
         self._known: WeakSet[Any] = WeakSet()
         self._doubted: dict[str, None] = {}
         self._pleads_at = 0.0
+        self.known: set[tuple[str, str]] = set()
 
     def vote(self, keys: Sequence[Key], *, candidacy: Candidacy, channel: str) -> Started[Ballot]:
         """As `Node.vote()`."""

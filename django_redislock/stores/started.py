@@ -13,6 +13,7 @@ from .asking import BROKEN, FAULTS
 from .ballots import read_info
 from .inquiry import first_of_its_script, spell
 from .packing import joined
+from .straight import has_more, read_answer
 from .verbs import Call
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ def nothing(asked: bool) -> Calls[None]:
 
 class Line(Protocol):
     """The connections to a server. All of these raise what the client raises, but for `undo()`."""
+
+    known: set[tuple[str, str]]
+    """The runs of the server, and the digests of the scripts that each has."""
 
     def take(self) -> Any:
         """A connection, which may not be connected yet."""
@@ -57,7 +61,7 @@ class Line(Protocol):
 class Started(Generic[T]):
     """An `Asked` on a connection of its own, which is open when this is made. All of it raises `StoreUnavailable`."""
 
-    __slots__ = ("_asked", "_calls", "_connection", "_keys", "_line", "_make", "_packed", "_undo")
+    __slots__ = ("_asked", "_calls", "_connection", "_keys", "_line", "_make", "_packed", "_script", "_undo")
 
     def __init__(self, line: Line, make: Make[T], keys: Sequence[Key], undo: Undo = nothing) -> None:
         self._line = line
@@ -85,6 +89,18 @@ class Started(Generic[T]):
         except BaseException as error:  # noqa: BLE001 - it is raised there
             self._fail(error)
 
+    @property
+    def is_understood(self) -> bool:
+        """As `Asked.is_understood`: as far as this run of the server was asked it before."""
+        return self._script in self._line.known
+
+    def has_come(self) -> bool:
+        """Whether the answers are there, or will never be."""
+        try:
+            return has_more(self._connection)
+        except FAULTS:
+            return True
+
     def receive(self, until: float) -> list[T]:
         """The answers, if they come before that instant; asked again where the connection broke before."""
         try:
@@ -104,7 +120,9 @@ class Started(Generic[T]):
             self._give_up(TimeoutError("nobody waits for the answer"))
 
     def _prepare(self) -> None:
-        calls = self._calls = self._make(self._line.connect(self._connection))
+        run = self._line.connect(self._connection)
+        calls = self._calls = self._make(run)
+        self._script = (run, calls[0].script.sha)
         self._packed = calls[0].packed if len(calls) == 1 else joined(call.packed for call in calls)
 
     def _prepare_again(self) -> None:
@@ -117,11 +135,15 @@ class Started(Generic[T]):
 
     def _read(self, until: float) -> list[T]:
         try:
-            return read(self._connection, self._calls, until)
+            answers = read(self._connection, self._calls, until)
         except NoScriptError:
+            if self.is_understood:
+                self._line.known.clear()  # it has forgotten all of them
             commands = map(spell, self._calls, first_of_its_script(self._calls))
             self._connection.send_packed_command(joined(commands))
-            return read(self._connection, self._calls, until)
+            answers = read(self._connection, self._calls, until)
+        self._line.known.add(self._script)
+        return answers
 
     def _fail(self, error: BaseException) -> NoReturn:
         """Raise what the client did, as `StoreUnavailable`, after all has been done that can be done."""
@@ -150,7 +172,7 @@ def read(connection: Any, calls: Calls[T], until: float) -> list[T]:
         if left < (connection.socket_timeout or math.inf) / 2 and not connection.can_read(timeout=max(0.0, left)):
             raise TimeoutError("no answer in time")
         try:
-            answers.append(call.read(connection.read_response(disconnect_on_error=False)))
+            answers.append(call.read(read_answer(connection)))
         except ResponseError as refusal:
             error = error or refusal
     if error is not None:

@@ -8,6 +8,7 @@ socket and the same parser, so that nothing gets lost or out of order in between
 from __future__ import annotations
 
 import os
+import select
 from functools import cache
 from typing import Any
 
@@ -18,6 +19,7 @@ PLAIN = {Connection, UnixDomainSocketConnection}
 """Not those made from them, which may do more."""
 MOST = 4096
 """Bytes that are read at once."""
+poll = getattr(select, "poll", None)  # not on every system
 WRITES = os.name == "posix"
 """Whether the system takes a socket for a file."""
 ANSWERS = {int, list, str, bytes, type(None)}
@@ -30,6 +32,7 @@ class Straight:
     _sock: Any
     _parser: Any
     read_response: Any
+    can_read: Any
     health_check_interval: float
 
     def send_packed_command(self, command: Any, check_health: bool = True) -> Any:
@@ -48,7 +51,7 @@ class Straight:
     def read_answer(self) -> Any:
         """As `read_answer()`."""
         reader = getattr(self._parser, "_reader", None)  # there is none without hiredis, and none when disconnected
-        if reader is None or self.health_check_interval:
+        if reader is None or self.health_check_interval or reader.has_data():
             return self.read_response(disconnect_on_error=False)
         try:
             reader.feed(self._sock.recv(MOST))
@@ -62,6 +65,15 @@ class Straight:
         if isinstance(answer, list):
             self._parser.handle_push_response(answer)
         return self.read_response(disconnect_on_error=False)
+
+    def has_more(self) -> bool:
+        """As `has_more()`."""
+        reader = getattr(self._parser, "_reader", None)
+        if poll is None or reader is None or reader.has_data():
+            return bool(self.can_read(timeout=0))
+        looked = poll()
+        looked.register(self._sock, select.POLLIN)
+        return bool(looked.poll(0))
 
     def read_within(self, seconds: float) -> Any:
         """The next thing that the server says; `None` when that is nothing within so many seconds."""
@@ -81,6 +93,13 @@ def read_answer(connection: Any) -> Any:
     if isinstance(connection, Straight):
         return connection.read_answer()
     return connection.read_response(disconnect_on_error=False)
+
+
+def has_more(connection: Any) -> bool:
+    """Whether something that the server has said, or its end, is there to be read."""
+    if isinstance(connection, Straight):
+        return connection.has_more()
+    return bool(connection.can_read(timeout=0))
 
 
 def read_within(connection: Any, seconds: float) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from .. import majority
@@ -28,6 +28,27 @@ def verdict(answers: Sequence[Answer | None]) -> Answer:
     if majority.can_be_met(nodes - done - unknown, nodes=nodes):
         return Answer.UNKNOWN
     return next(answer for answer in (Answer.FORCED, Answer.ANOTHERS, Answer.GONE) if answer in answers)
+
+
+def decided(replies: Sequence[Sequence[T] | None], is_decided: Callable[[Sequence[T]], bool]) -> bool:
+    """Whether a majority has answered, and it is decided for each of the keys by what was answered about it."""
+    told = [reply for reply in replies if reply is not None]
+    return majority.is_met(len(told), nodes=len(replies)) and all(map(is_decided, zip(*told, strict=True)))
+
+
+def done(replies: Sequence[Sequence[Answer] | None]) -> bool:
+    """Whether a majority has done it for each of the keys."""
+    return decided(replies, lambda answers: majority.is_met(answers.count(Answer.DONE), nodes=len(replies)))
+
+
+def agreed(replies: Sequence[Sequence[Ballot] | None]) -> bool:
+    """Whether a majority has voted for each of the keys, and no vote is with another fence."""
+
+    def is_decided(ballots: Sequence[Ballot]) -> bool:
+        fences = [vote.fence for vote in votes_of(ballots)]
+        return majority.is_met(len(fences), nodes=len(replies)) and not majority.highest(fences)[1]
+
+    return decided(replies, is_decided)
 
 
 def answered(answers: Sequence[object]) -> int:
