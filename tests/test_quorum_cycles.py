@@ -9,9 +9,9 @@ import pytest
 
 from django_redislock.holder import Holder
 from django_redislock.keys import Key
-from django_redislock.stores import verdicts
-from django_redislock.stores.base import Edge, Held, Taken
-from django_redislock.stores.nodes import Candidacy, Cycle, Vote
+from django_redislock.stores import election, verdicts
+from django_redislock.stores.base import Answer, Edge, Held, Taken
+from django_redislock.stores.nodes import Candidacy, Cycle, SitsOut, Vote
 from django_redislock.stores.quorumear import QuorumEar
 from tests.panels import OURS, THEIRS, Panel, State, told
 
@@ -54,12 +54,15 @@ def lines(client: Any) -> list[bytes]:
     return [name for kind in ("flow", "queue", "waiters") for name in client.keys(f"*:{kind}:*")]
 
 
-def test_who_is_elected_waits_at_none_of_the_others(panel, waiter):
-    give_back(panel.nodes[1:])
-    assert lines(panel.clients[0])
-    assert isinstance(take(panel, A, OURS, channel=waiter.channel), Taken)
+@pytest.mark.parametrize("other", [0, -1], ids=["first", "last"])
+@pytest.mark.parametrize("listens", [True, False])
+def test_who_is_elected_waits_at_none_of_the_others(panel, waiter, other, listens, monkeypatch):
+    monkeypatch.setattr(election, "MARGIN", 60_000_000)  # the rest agree, so that the last is not needed
+    give_back([node for node in panel.nodes if node is not panel.nodes[other]])
+    assert lines(panel.clients[other])
+    assert isinstance(take(panel, A, OURS, channel=waiter.channel if listens else ""), Taken)
     assert [lines(client) for client in panel.clients] == [[]] * len(panel.clients)
-    assert panel.nodes[0].node.inspect(A) is not None  # that vote is the other's as before
+    assert panel.nodes[other].node.inspect(A) is not None  # that vote is the other's as before
 
 
 @pytest.mark.parametrize("state", [State.DEAD, State.HANGS, State.SWALLOWS, State.READ_ONLY])
@@ -106,3 +109,26 @@ def test_cycles_that_differ_are_no_majority_for_either():
     assert verdicts.refusal([one, other, Vote(fence=7, asked=0)]) == one.held
     assert verdicts.refusal([one, one, other, other, one]) == one.edges
     assert verdicts.refusal([one, one, other, other, None]) == one.held
+
+
+# What decides
+
+
+def test_votes_decide_that_are_from_a_majority_and_have_one_fence():
+    yes, higher, no = [Vote(7, 0)], [Vote(8, 0)], [SitsOut(left=1.0, ends=1_000)]
+    assert verdicts.agreed([yes, yes, None])
+    assert verdicts.agreed([yes, no, yes])
+    assert not verdicts.agreed([yes, None, None])
+    assert not verdicts.agreed([yes, no, None])
+    assert not verdicts.agreed([yes, higher, None])
+    assert not verdicts.agreed([yes, yes, higher])
+    assert not verdicts.agreed([yes, yes, None, None, None])
+
+
+def test_each_key_has_to_be_decided():
+    yes, no = Vote(7, 0), SitsOut(left=1.0, ends=1_000)
+    assert verdicts.agreed([[yes, yes], [yes, yes], None])
+    assert not verdicts.agreed([[yes, yes], [yes, no], None])
+    assert verdicts.done([[Answer.DONE, Answer.DONE], None, [Answer.DONE, Answer.DONE]])
+    assert not verdicts.done([[Answer.DONE, Answer.DONE], None, [Answer.GONE, Answer.DONE]])
+    assert not verdicts.done([None, None, None])

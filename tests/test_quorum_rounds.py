@@ -10,8 +10,10 @@ import pytest
 from django_redislock.stores import election
 from django_redislock.stores.base import Taken
 from django_redislock.stores.connections import Connections
+from django_redislock.stores.election import Lot
 from django_redislock.stores.quorum import QuorumStore
-from tests.panels import GUARD, KEY, OURS, THEIRS, Panel
+from django_redislock.stores.redisnode import RedisNode
+from tests.panels import GUARD, KEY, OURS, SECONDS, THEIRS, Panel, State
 
 WHO = '["web-1",42,"MainThread",""]'
 COUNT = 3
@@ -27,7 +29,7 @@ class Noted:
 
     def __getattr__(self, name: str) -> Any:
         ask = getattr(self._node, name)
-        if name not in {"vote", "give_back"}:
+        if name not in {"vote", "give_back", "withdraw", "keep"}:
             return ask
 
         def noted(*args: Any, **named: Any) -> NotedQuestion:
@@ -108,8 +110,7 @@ def test_all_are_ready_before_the_first_is_sent_and_sent_before_the_first_is_ans
 def test_the_last_is_not_waited_for_before_the_same_token_asks_it_again_or_somebody_asks_when_it_has_come():
     steps: list[tuple[str, int]] = []
     store = noting(Panel(COUNT), lambda step, number: steps.append((step, number)))
-    take(store)
-    store.release(KEY, token=OURS)
+    warm_up(store)
     del steps[:]
     take(store, THEIRS)
     begun = [("ready", 0), ("ready", 1), ("ready", 2), ("sent", 0), ("sent", 1), ("sent", 2)]
@@ -124,6 +125,74 @@ def test_the_last_is_not_waited_for_before_the_same_token_asks_it_again_or_someb
     assert steps == [("answered", 2)]
 
 
+def warm_up(store: QuorumStore) -> None:
+    """The nodes know the scripts, and we their clocks."""
+    take(store)
+    store.release(KEY, token=OURS)
+    store.panel.hear_all()
+
+
+@pytest.fixture
+def warm() -> Panel:
+    quorum = Panel(COUNT)
+    warm_up(quorum.store)
+    return quorum
+
+
+LAST = COUNT - 1
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store: store.release(KEY, token=OURS),
+        lambda store: store.renew(KEY, token=OURS, ttl=30),
+        lambda store: store.leave(KEY, token=OURS),
+        lambda store: store._elections.withdraw([KEY], Lot(OURS, 30, WHO, ())),
+        take,
+    ],
+    ids=["release", "renew", "leave", "withdraw", "acquire"],
+)
+def test_what_a_token_asks_of_a_node_does_not_overtake_what_it_has_asked_there_before(warm, ask):
+    steps: list[tuple[str, int]] = []
+    store = noting(warm, lambda step, number: steps.append((step, number)))
+    warm_up(store)
+    del steps[:]
+    take(store)
+    assert ("answered", LAST) not in steps
+    del steps[:]
+    ask(store)
+    assert steps.index(("answered", LAST)) < steps.index(("ready", LAST))
+
+
+def test_what_was_forgotten_is_waited_for_again(warm):
+    warm.clients[LAST].script_flush()
+    assert isinstance(take(warm.store), Taken)
+    warm.store.release(KEY, token=OURS)
+    assert warm.fences() == [None] * COUNT
+
+
+def test_one_that_sits_out_is_heard_of_although_it_is_not_waited_for(warm, monkeypatch):
+    pleaded: list[str] = []
+    monkeypatch.setattr(RedisNode, "plead", lambda node, seat: pleaded.append(node.scope) or False)  # type: ignore[func-returns-value]
+    warm.clients[LAST].flushall()
+    take(warm.store)
+    assert pleaded == []
+    warm.store.inspect(KEY)
+    assert pleaded == [warm.nodes[LAST].scope]
+
+
+def test_one_that_is_not_waited_for_and_hangs_is_left_alone_from_then_on(warm, monkeypatch):
+    monkeypatch.setitem(SECONDS, State.LATE, 60.0)
+    warm.fail([False] * LAST + [True], State.LATE)
+    take(warm.store)
+    warm.store.release(KEY, token=OURS)
+    steps: list[tuple[str, int]] = []
+    warm.nodes[LAST] = Noted(LAST, warm.nodes[LAST], lambda step, number: steps.append((step, number)))
+    take(warm.store, THEIRS)
+    assert steps == []
+
+
 @pytest.mark.parametrize("number", range(COUNT))
 @pytest.mark.parametrize("step", ["ready", "sent", "answered"])
 def test_an_interrupted_release_gives_each_connection_back_once_and_can_be_repeated(step, number, in_use):
@@ -135,8 +204,7 @@ def test_an_interrupted_release_gives_each_connection_back_once_and_can_be_repea
             raise KeyboardInterrupt
 
     store = noting(quorum, interrupt)
-    take(store)
-    store.release(KEY, token=OURS)
+    warm_up(store)
     take(store)
     is_on[0] = True
     with pytest.raises(KeyboardInterrupt):
