@@ -65,6 +65,16 @@ def test_who_is_elected_waits_at_none_of_the_others(panel, waiter, other, listen
     assert panel.nodes[other].node.inspect(A) is not None  # that vote is the other's as before
 
 
+@pytest.mark.parametrize("listens", [True, False])
+def test_nor_at_the_last_when_its_places_at_the_rest_are_over(panel, waiter, listens, monkeypatch):
+    """Then the rest agree, and the last is not needed."""
+    monkeypatch.setattr(election, "MARGIN", 60_000_000)
+    for client in panel.clients[:-1]:
+        client.delete(*client.keys("*:lock:*"), *lines(client))
+    assert isinstance(take(panel, A, OURS, channel=waiter.channel if listens else ""), Taken)
+    assert lines(panel.clients[-1]) == []
+
+
 @pytest.mark.parametrize("state", [State.DEAD, State.HANGS, State.SWALLOWS, State.READ_ONLY])
 def test_nor_at_one_that_could_not_be_told_as_soon_as_it_answers(panel, waiter, state):
     give_back(panel.nodes[1:])

@@ -12,6 +12,7 @@ from django_redislock.stores import election
 from django_redislock.stores.base import Taken
 from django_redislock.stores.connections import Connections
 from django_redislock.stores.election import Lot
+from django_redislock.stores.late import Latecomers
 from django_redislock.stores.quorum import QuorumStore
 from django_redislock.stores.redisnode import RedisNode
 from tests.panels import GUARD, KEY, OURS, SECONDS, THEIRS, Panel, State
@@ -216,6 +217,21 @@ def test_an_interrupted_release_gives_each_connection_back_once_and_can_be_repea
     store.close()
     assert in_use == []
     assert quorum.fences() == [None] * COUNT
+
+
+def test_what_is_interrupted_when_it_is_no_more_waited_for_is_taken_back(warm, in_use, monkeypatch):
+    add = Latecomers.add
+
+    def add_and_interrupt(late: Latecomers, *args: Any, **named: Any) -> None:
+        add(late, *args, **named)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Latecomers, "add", add_and_interrupt)
+        warm.store.release(KEY, token=OURS)
+    warm.store.close()
+    assert in_use == []
+    assert warm.fences() == [None] * COUNT
 
 
 @pytest.mark.parametrize("number", range(COUNT))

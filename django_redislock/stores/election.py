@@ -116,7 +116,7 @@ class Elections:
             start,
             within=majority.patience(lot.ttl),
             token=lot.token,
-            enough=None if lot.waits or lot.channels else agreed,  # it may be in a line that it has to leave
+            enough=None if lot.waits else agreed,  # it may be in a line that it has to leave
             meanwhile=lot.meanwhile,
         )
         told = [ballot.asked for reply in replies if reply for ballot in reply if isinstance(ballot, Vote)]
