@@ -172,6 +172,30 @@ def test_a_child_leaves_those_of_its_parent_alone(late):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_hears_its_own_also_where_its_parent_has_none(late):
+    def ask() -> tuple[list[Any], list[Any]]:
+        add(late, Question("first"))
+        add(late, Question("second"), token=OURS)
+        return heard(late, OURS), heard(late, THEIRS)
+
+    assert in_a_child(ask) == ([(2, OURS, "second")], [(2, THEIRS, "first")])
+
+
+def test_a_child_that_has_not_asked_yet_ends_without_hearing_those_of_its_parent():
+    late, question = Latecomers(), Question()
+    add(late, question)
+
+    def end() -> int:
+        nonlocal late
+        del late
+        gc.collect()
+        return len(question.heard)
+
+    assert in_a_child(end) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_child_may_ask_that_was_forked_while_a_thread_was_at_it(late):
     add(late, Question())
     taken, done = threading.Event(), threading.Event()

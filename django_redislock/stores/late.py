@@ -57,15 +57,20 @@ class Latecomers:
         self._pid = os.getpid()
         self._guard = threading.RLock()  # a signal's handler may ask as well
 
+    def _guarded(self) -> threading.RLock:
+        """What to hold while the list is looked at, in this process."""
+        if self._pid != os.getpid():
+            self._start_over()
+        return self._guard
+
     def add(self, asked: Mapping[int, Asked[Any]], *, token: str, until: float) -> None:
         """Hear them later."""
-        late = [Late(self._pid, number, token, question, until) for number, question in asked.items()]
-        with self._guard:
-            self._late += late
+        with self._guarded():
+            self._late += [Late(self._pid, number, token, question, until) for number, question in asked.items()]
 
     def drop(self, asked: Collection[Asked[Any]]) -> None:
         """Do not hear them."""
-        with self._guard:
+        with self._guarded():
             self._late[:] = [late for late in self._late if late.asked not in asked]
 
     def owing(self, token: str) -> set[int]:
@@ -76,9 +81,7 @@ class Latecomers:
         """What has come, what this token has to wait for, and what should have come by now."""
         if not self._late:
             return []
-        if self._pid != os.getpid():
-            self._start_over()
-        with self._guard:
+        with self._guarded():
             due = self._due(token)
             self._late[:] = [late for late in self._late if late not in due]
         heard: list[tuple[Late, Any]] = []
@@ -88,10 +91,17 @@ class Latecomers:
                 due.popleft()
         except BaseException:
             due.popleft().asked.abandon()
-            with self._guard:
+            with self._guarded():
                 self._late += due
             raise
         return heard
+
+    def hear_all(self) -> None:
+        """Wait for all of them."""
+        with self._guarded():
+            waiting = self._late.copy()
+            self._late.clear()
+        hear_all(waiting)
 
     def _due(self, token: str) -> deque[Late]:
         due: deque[Late] = deque()
@@ -101,10 +111,6 @@ class Latecomers:
                 due.append(late)
                 left[late.number] -= 1
         return due
-
-    def hear_all(self) -> None:
-        """Wait for all of them."""
-        hear_all(self._late)
 
 
 def hear_all(waiting: list[Late]) -> None:
