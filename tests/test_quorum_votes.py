@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from redis import ConnectionError
 
 from django_redislock.stores import election
 from django_redislock.stores.base import Held, Taken
@@ -46,6 +47,19 @@ def vote(node: RedisNode, token: str, *, least: int = 0, channel: str = "") -> A
 def expire(panel: Panel) -> None:
     """The ttl of whoever held the lock is over at the first node."""
     panel.clients[0].delete(*panel.clients[0].keys("*:lock:*"))
+
+
+def test_an_answer_that_never_comes_need_not_be_waited_for(node, monkeypatch):
+    question = node.look([KEY])
+    question.send()
+    assert question.has_come()
+
+    def fail(timeout: float) -> bool:
+        raise ConnectionError("it broke")
+
+    monkeypatch.setattr(question._connection, "can_read", fail)
+    assert question.has_come()
+    question.abandon()
 
 
 def test_of_a_lock_that_expired_whoever_waits_comes_first(panel, node, channel):

@@ -17,7 +17,8 @@ from redis.sentinel import SentinelManagedConnection
 
 from django_redislock import lock
 from django_redislock.handler import locks
-from django_redislock.stores.straight import Straight, read_answer, read_within, straightened
+from django_redislock.stores import straight
+from django_redislock.stores.straight import Straight, has_more, read_answer, read_within, straightened
 
 pytest.importorskip("hiredis")
 
@@ -172,6 +173,27 @@ def test_the_end_is_told_to_whoever_waits_to_be_told(wire):
     wire.connection.disconnect()
     with pytest.raises(redis.ConnectionError):
         read_within(wire.connection, 0.01)
+
+
+@pytest.mark.parametrize("polls", [True, False])
+def test_whether_more_was_said_is_told_without_waiting(wire, monkeypatch, polls):
+    if not polls:
+        monkeypatch.setattr(straight, "poll", None)
+    assert not has_more(wire.connection)
+    wire.server.sendall(b":1\r\n:2\r\n")
+    assert has_more(wire.connection)
+    assert read_answer(wire.connection) == 1
+    assert has_more(wire.connection)
+    assert read_answer(wire.connection) == 2
+    assert not has_more(wire.connection)
+
+
+@pytest.mark.skipif(straight.poll is None, reason="redis-py tells of the end by an error")
+def test_the_end_is_more_to_be_read(wire):
+    wire.server.close()
+    assert has_more(wire.connection)
+    with pytest.raises(redis.ConnectionError):
+        read_answer(wire.connection)
 
 
 def test_health_checks_stay_redis_pys_affair(redis_pys_own):
