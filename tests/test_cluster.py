@@ -29,7 +29,7 @@ from django_redislock.exceptions import LossReason
 from django_redislock.handler import locks
 from django_redislock.keylock import operator_token
 from django_redislock.keys import Key, bucket_of
-from django_redislock.stores.base import Answer, Taken, TakenMany, Way
+from django_redislock.stores.base import Answer, Blocked, Held, Renewal, Taken, TakenMany, Way
 from django_redislock.stores.cluster import ClusterStore
 from django_redislock.stores.clusternodes import Nodes
 from django_redislock.stores.verbs import names_of
@@ -39,7 +39,8 @@ from tests.servers.sets import ClusterSet, Member
 from tests.settings import cluster_cache
 
 pytestmark = pytest.mark.usefixtures("cluster")
-OURS, THEIRS = "0" * 32, "1" * 32
+OURS, THEIRS, NEW = "0" * 32, "1" * 32, "2" * 32
+A, WHO = Key("a"), '["h",1,"t",""]'
 
 
 def bucket(name: str) -> str:
@@ -116,10 +117,10 @@ class TestOneLock:
     def test_a_grant_is_only_a_reason_to_ask(self, store):
         with lock("a", ttl=60):
             ear = store.part(Key("a")).ear(OURS)
-            store.acquire(Key("a"), token=OURS, ttl=60, holder='["h",1,"t",""]', channel=ear.channel)
+            store.acquire(Key("a"), token=OURS, ttl=60, holder=WHO, channel=ear.channel)
         assert ear.listen(20) is None
         ear.close()
-        assert isinstance(store.acquire(Key("a"), token=OURS, ttl=60, holder='["h",1,"t",""]'), Taken)
+        assert isinstance(store.acquire(Key("a"), token=OURS, ttl=60, holder=WHO), Taken)
         store.release(Key("a"), token=OURS)
 
     @pytest.mark.parametrize(("are_neighbours", "refusal"), [(True, Deadlock), (False, WaitTimeout)])
@@ -225,7 +226,7 @@ class TestSeveral:
 
     def test_a_release_tells_each(self, store, apart):
         keys = list(map(Key, apart))
-        store.acquire_many(keys, token=OURS, ttl=30, holder='["h",1,"t",""]', way=Way.ALL, limit=3)
+        store.acquire_many(keys, token=OURS, ttl=30, holder=WHO, way=Way.ALL, limit=3)
         forced_out(store, keys[1])
         assert store.release_many(keys, token=OURS) == [Answer.DONE, Answer.FORCED, Answer.DONE]
 
@@ -273,14 +274,10 @@ class TestMovedSlots:
         assert entered.is_set()
 
     def test_while_a_slot_is_on_its_way_it_is_waited_for(self, cluster, store):
-        owner = cluster.owner(bucket("a"))
-        target = next(server for server in cluster.primaries if server is not owner)
-        slot = owner.client.execute_command("CLUSTER", "KEYSLOT", bucket("a"))
-        target.client.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", cluster.name_of(owner))
-        owner.client.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", cluster.name_of(target))
+        target = on_its_way(cluster, "a")
         answers = []
         asking = threading.Thread(
-            target=lambda: answers.append(store.acquire(Key("a"), token=OURS, ttl=30, holder='["h",1,"t",""]'))
+            target=lambda: answers.append(store.acquire(Key("a"), token=OURS, ttl=30, holder=WHO))
         )
         asking.start()
         cluster.move(bucket("a"), target)
@@ -288,18 +285,92 @@ class TestMovedSlots:
         assert isinstance(answers[0], Taken)
         assert cluster.owner(bucket("a")) is target
 
+    @pytest.mark.parametrize(
+        ("ask", "told"),
+        [
+            (lambda store: store.release(A, token=OURS), Answer.DONE),
+            (lambda store: store.release_many([A], token=OURS), [Answer.DONE]),
+            (lambda store: store.leave(A, token=OURS), None),
+            (lambda store: store.leave_many([A], token=OURS), None),
+            (lambda store: store.renew(A, token=OURS, ttl=40), Answer.DONE),
+            (lambda store: store.renew_many([Renewal(A, OURS, 40)], within=5), [Answer.DONE]),
+            (lambda store: type(store.force(A, token="!" * 32, ttl=30)), Held),
+            (lambda store: type(store.acquire(A, token=NEW, ttl=30, holder=WHO, channel=heard_by(store, NEW))), Held),
+            (lambda store: type(line_up(store, NEW)), Blocked),
+        ],
+        ids=[
+            "release",
+            "release_many",
+            "leave",
+            "leave_many",
+            "renew",
+            "renew_many",
+            "force",
+            "acquire",
+            "acquire_many",
+        ],
+    )
+    def test_nothing_is_begun_while_a_slot_is_on_its_way_and_all_of_it_is_there_yet(self, cluster, store, ask, told):
+        """A script would be broken off at the first key that it comes upon and that is not there."""
+        store.acquire(A, token=OURS, ttl=30, holder=WHO)
+        assert isinstance(store.acquire(A, token=THEIRS, ttl=30, holder=WHO, channel=heard_by(store, THEIRS)), Held)
+        heard_by(store, NEW)
+        source, target = cluster.owner(bucket("a")), on_its_way(cluster, "a")
+        before, errors = all_of(source), errors_of(source)
+        answers = []
+        asking = threading.Thread(target=lambda: answers.append(ask(store)))
+        asking.start()
+        until(lambda: errors_of(source) > errors)
+        assert all_of(source) == before
+        cluster.move(bucket("a"), target)
+        asking.join()
+        assert answers == [told]
+
     def test_a_slot_that_stays_on_its_way_is_a_fault_and_never_busy(self, cluster, store, monkeypatch):
         monkeypatch.setattr("django_redislock.stores.route.PATIENCE", 0.2)
-        owner = cluster.owner(bucket("a"))
-        target = next(server for server in cluster.primaries if server is not owner)
-        slot = owner.client.execute_command("CLUSTER", "KEYSLOT", bucket("a"))
-        owner.client.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", cluster.name_of(target))
+        on_its_way(cluster, "a")
         try:
             with pytest.raises(StoreUnavailable, match=r"AskError|TryAgainError"):
-                store.acquire(Key("a"), token=OURS, ttl=30, holder='["h",1,"t",""]')
+                store.acquire(Key("a"), token=OURS, ttl=30, holder=WHO)
         finally:
-            owner.client.execute_command("CLUSTER", "SETSLOT", slot, "STABLE")
-        assert isinstance(store.acquire(Key("a"), token=THEIRS, ttl=30, holder='["h",1,"t",""]'), Taken)
+            for server in cluster.primaries:
+                server.client.execute_command("CLUSTER", "SETSLOT", slot_of(cluster, "a"), "STABLE")
+        assert isinstance(store.acquire(Key("a"), token=THEIRS, ttl=30, holder=WHO), Taken)
+
+
+def slot_of(cluster: ClusterSet, name: str) -> int:
+    return int(cluster.primaries[0].client.execute_command("CLUSTER", "KEYSLOT", bucket(name)))
+
+
+def on_its_way(cluster: ClusterSet, name: str) -> Member:
+    """The slot of a lock is on its way to another node from now on, which has nothing of it yet."""
+    owner = cluster.owner(bucket(name))
+    target = next(server for server in cluster.primaries if server is not owner)
+    slot = slot_of(cluster, name)
+    target.client.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", cluster.name_of(owner))
+    owner.client.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", cluster.name_of(target))
+    return target
+
+
+def all_of(server: Member) -> dict[bytes, bytes]:
+    """All that a node has."""
+    return {name: server.client.dump(name) for name in server.client.keys("*")}
+
+
+def errors_of(server: Member) -> int:
+    """How many questions a node has refused."""
+    return sum(one["count"] for one in server.client.info("errorstats").values())
+
+
+def heard_by(store: ClusterStore, token: str) -> str:
+    """The channel of a waiter."""
+    return store.part(A).ear(token).channel
+
+
+def line_up(store: ClusterStore, token: str) -> object:
+    """Stand in line for several keys."""
+    channel = store.ear(token).channel
+    return store.acquire_many([A], token=token, ttl=30, holder=WHO, way=Way.LINE, limit=1, channel=channel)
 
 
 def forced_out(store: ClusterStore, key: Key) -> None:

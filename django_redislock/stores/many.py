@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import scripts
 from .base import Answer, Blocked, Edge, Renewal, TakenMany, Way
 from .packing import Keys
-from .verbs import RELEASE_NOTE_MS, Call, Settle, names_of, read_edges, read_held, read_nothing, root_of, text, to_ms
+from .verbs import (
+    RELEASE_NOTE_MS,
+    Call,
+    Settle,
+    absent_from,
+    names_of,
+    read_edges,
+    read_held,
+    read_nothing,
+    root_of,
+    text,
+    to_ms,
+)
 
 if TYPE_CHECKING:
     from ..keys import Key
@@ -45,6 +57,7 @@ class ManyVerbs:
         """`root`: as for `Verbs`."""
         self._prefix = prefix
         self._root = root or root_of(prefix)
+        self._absent = () if root is None else (absent_from(root),)
 
     def acquire(
         self, keys: Sequence[Key], *, token: str, ttl: float, holder: str, way: Way, limit: int, channel: str
@@ -53,12 +66,13 @@ class ManyVerbs:
         args = (token, NO_NAME, self._root, to_ms(ttl), holder, channel, way.value, limit)
         read = partial(read_acquire_many, keys)
         settle: Settle = lambda asked: self.leave(keys, token=token) if asked or way is Way.LINE else None
-        return Call(ACQUIRE_MANY, self._locks(keys), args, read, settle)
+        return Call(ACQUIRE_MANY, self._locks(keys, self._absent), args, read, settle)
 
     def leave(self, keys: Sequence[Key], *, token: str) -> Call[None]:
         """Stop waiting."""
         args = (token, NO_NAME, self._root)
-        return Call(LEAVE_MANY, self._locks(keys), args, read_nothing, lambda asked: self.leave(keys, token=token))
+        locks = self._locks(keys, self._absent)
+        return Call(LEAVE_MANY, locks, args, read_nothing, lambda asked: self.leave(keys, token=token))
 
     def release(self, keys: Sequence[Key], *, token: str) -> Call[list[Answer]]:
         """Give the keys back."""
@@ -66,7 +80,7 @@ class ManyVerbs:
         note = f"{names_of(self._prefix, keys[0].name).bucket}:released:{token}:{zlib.crc32(names.encode())}"
         args = (token, NO_NAME, self._root, RELEASE_NOTE_MS)
         settle: Settle = lambda asked: self.leave(keys, token=token)
-        return Call(RELEASE_MANY, Keys((*self._locks(keys), note)), args, read_answers, settle)
+        return Call(RELEASE_MANY, self._locks(keys, [note]), args, read_answers, settle)
 
     def renew(self, renewals: Sequence[Renewal]) -> Batch:
         """Keep the keys: so many calls that none of them takes long."""
@@ -76,11 +90,11 @@ class ManyVerbs:
     def _renew(self, renewals: Sequence[Renewal]) -> Call[list[Answer]]:
         tokens = " ".join(renewal.token for renewal in renewals)
         ttls = " ".join(str(to_ms(renewal.ttl)) for renewal in renewals)
-        keys = self._locks([renewal.key for renewal in renewals])
+        keys = self._locks([renewal.key for renewal in renewals], self._absent)
         return Call(RENEW_MANY, keys, (tokens, NO_NAME, self._root, ttls), read_answers)
 
-    def _locks(self, keys: Sequence[Key]) -> Keys:
-        return Keys(names_of(self._prefix, key.name).lock for key in keys)
+    def _locks(self, keys: Sequence[Key], others: Sequence[str]) -> Keys:
+        return Keys([*[names_of(self._prefix, key.name).lock for key in keys], *others])
 
 
 def read_acquire_many(keys: Sequence[Key], reply: list[Any]) -> TakenMany | Blocked | tuple[Edge, ...]:

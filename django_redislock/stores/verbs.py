@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from ..holder import decode
@@ -86,6 +86,11 @@ def root_of(prefix: str) -> str:
     return f"{prefix}:redislock" if prefix else "redislock"
 
 
+def absent_from(bucket: str) -> str:
+    """The name of what never exists in a bucket."""
+    return f"{bucket}:absent"
+
+
 @lru_cache(maxsize=1024)
 def names_of(prefix: str, name: str) -> Names:
     """The names below a prefix (the cache's `KEY_PREFIX`, or nothing)."""
@@ -97,13 +102,24 @@ def names_of(prefix: str, name: str) -> Names:
     return Names(root, bucket, lock, held, fence, queue, waiters, every)
 
 
+@lru_cache(maxsize=1024)
+def names_in_slot(prefix: str, name: str) -> Names:
+    """The names in a cluster, whose slot may be on its way to another node. `all` names also what never exists.
+
+    So the node carries nothing out meanwhile. Were all keys of a script still there, it would begin, and be broken off
+    at the first key that it comes upon and that is not, with half of its work done.
+    """
+    names = names_of(prefix, name)
+    return names._replace(all=Keys((*names.all, absent_from(names.bucket))))
+
+
 class Verbs:
     """The calls of the protocol for the locks below one prefix."""
 
     def __init__(self, prefix: str, root: str | None = None) -> None:
-        """`root`: what the names of flows begin with, where it is not that of all names."""
-        self._prefix = prefix
+        """`root`: in a cluster, where all is in one bucket, what the names of that begin with."""
         self._root = root or root_of(prefix)
+        self._names = partial(names_of if root is None else names_in_slot, prefix)
 
     def acquire(
         self, key: Key, *, token: str, ttl: float, holder: str, channel: str, waits: bool = False
@@ -112,45 +128,46 @@ class Verbs:
 
         `waits`: whether it may be in line since an earlier question, although it has no channel right now.
         """
-        names = names_of(self._prefix, key.name)
+        names = self._names(key.name)
         args = (token, key.name, self._root, to_ms(ttl), holder, channel)
         settle: Settle = lambda asked: self.leave(key, token=token) if asked or channel or waits else None
         return Call(ACQUIRE, names.all, args, read_acquire, settle)
 
     def release(self, key: Key, *, token: str) -> Call[Answer]:
         """Give the key back."""
-        names = names_of(self._prefix, key.name)
+        names = self._names(key.name)
         args = (token, key.name, self._root, RELEASE_NOTE_MS)
         return Call(RELEASE, names.all, args, ANSWERS.__getitem__, lambda asked: self.leave(key, token=token))
 
     def leave(self, key: Key, *, token: str) -> Call[None]:
         """Stop waiting."""
-        names = names_of(self._prefix, key.name)
+        names = self._names(key.name)
         args = (token, key.name, self._root)
         return Call(LEAVE, names.all, args, read_nothing, lambda asked: self.leave(key, token=token))
 
     def force(self, key: Key, *, token: str, ttl: float, fence: int | None) -> Call[Held | None]:
         """Take the key from whoever holds it, or from the owner with that fence."""
-        names = names_of(self._prefix, key.name)
-        keys = Keys((*names.all, f"{names.bucket}:forced:{token}:{key.name}"))
+        names = self._names(key.name)
+        # That note does not exist, either, until it is done.
+        keys = Keys((*names.all[:5], f"{names.bucket}:forced:{token}:{key.name}"))
         args = (token, key.name, self._root, RELEASE_NOTE_MS, to_ms(ttl), "" if fence is None else fence)
         return Call(FORCE, keys, args, read_force)
 
     def renew(self, key: Key, *, token: str, ttl: float) -> Call[Answer]:
         """Keep the key."""
-        names = names_of(self._prefix, key.name)
+        names = self._names(key.name)
         # With the name: a token that several keys were acquired for may be released of one after the other.
         keys = Keys((names.lock, names.held, f"{names.bucket}:released:{token}:{key.name}"))
         return Call(RENEW, keys, (token, to_ms(ttl), key.name), ANSWERS.__getitem__)
 
     def inspect(self, key: Key) -> Call[Held | None]:
         """Learn who holds the key."""
-        names = names_of(self._prefix, key.name)
+        names = self._names(key.name)
         return Call(INSPECT, Keys((names.lock, names.queue, names.waiters)), (), read_inspect)
 
     def keep(self, key: Key, *, channel: str) -> Call[Kept]:
         """Keep the places of those who wait for the key and listen on the channel."""
-        names = names_of(self._prefix, key.name)
+        names = self._names(key.name)
         return Call(KEEP, Keys((names.lock, names.queue, names.waiters)), (channel, self._root), read_kept)
 
 
