@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -126,6 +126,11 @@ class Locks:
         if not isinstance(kept, str) or not kept:
             raise InvalidLockSettings(f"KEY_FUNCTION must give a name that is not empty for {name!r}, not {kept!r}.")
         return self.kept(kept)
+
+    def locks(self, names: Iterable[str], *, model: type[Model] | None) -> list[KeyLock]:
+        """As `lock()`, for each."""
+        one = self.kept if self.options.key_function is None else partial(self.lock, model=model)
+        return list(map(one, names))
 
 
 def is_cluster(cache: str) -> bool:

@@ -17,7 +17,7 @@ from weakref import ref
 
 from . import forks
 from .lookout import Lookout
-from .manylock import aacquire_all, aacquire_free, acquire_all, acquire_free
+from .manylock import Taken, aacquire_all, aacquire_free, acquire_all, acquire_free
 from .runners import Runner, current_task
 
 if TYPE_CHECKING:
@@ -69,12 +69,22 @@ class Flow:
         """This flow's hold on the lock, if it has one."""
         return self._holds.get(lock.slot)
 
+    def find_all(self, locks: Iterable[KeyLock]) -> list[Hold]:
+        """This flow's holds on those of the locks that it has."""
+        return [self._holds[lock.slot] for lock in locks if lock.slot in self._holds] if self._holds else []
+
     def add(self, lock: KeyLock, lease: Lease) -> Hold:
         """Note that this flow owns the lease."""
+        return self.add_all([(lock, lease)])[0]
+
+    def add_all(self, taken: Taken) -> list[Hold]:
+        """As `add()`, for each."""
         if not self._runner.is_alive:  # one context may be that of several tasks, one after the other
             self._runner = Runner()
-        hold = self._holds[lock.slot] = Hold(self, lock, lease)
-        return hold
+        holds = [Hold(self, lock, lease) for lock, lease in taken]
+        for hold in holds:
+            self._holds[hold.lock.slot] = hold
+        return holds
 
     def living_holds(self) -> list[Hold]:
         """What it holds, as long as its thread lives: what that has left behind nobody will give back."""
@@ -157,9 +167,7 @@ def enter_again(flow: Flow, lock: KeyLock) -> Hold | None:
 
 def enter_all_again(locks: Iterable[KeyLock]) -> list[Hold]:
     """Enter those of the locks that this flow holds once more."""
-    flow = current_flow()
-    found = (flow.find(lock) for lock in locks)
-    holds = [hold for hold in found if hold is not None and hold.lease.trusted]
+    holds = [hold for hold in current_flow().find_all(locks) if hold.lease.trusted]
     for hold in holds:
         hold.count += 1
     return holds
@@ -168,7 +176,7 @@ def enter_all_again(locks: Iterable[KeyLock]) -> list[Hold]:
 def enter_all(locks: Sequence[KeyLock], *, ttl: float, wait: float | None) -> list[Hold]:
     """Acquire the locks for this flow. As `acquire_all()`."""
     flow = current_flow()
-    return [flow.add(lock, lease) for lock, lease in acquire_all(locks, flow=flow.name, ttl=ttl, wait=wait)]
+    return flow.add_all(acquire_all(locks, flow=flow.name, ttl=ttl, wait=wait))
 
 
 async def aenter_all(locks: Sequence[KeyLock], *, ttl: float, wait: float | None) -> list[Hold]:
@@ -181,19 +189,19 @@ async def aenter_all(locks: Sequence[KeyLock], *, ttl: float, wait: float | None
     finally:
         if lookout is not None:
             lookout.end()
-    return [flow.add(lock, lease) for lock, lease in taken]
+    return flow.add_all(taken)
 
 
 def enter_free(locks: Sequence[KeyLock], *, ttl: float, limit: int) -> list[Hold]:
     """Acquire those of the locks that are free for this flow. As `acquire_free()`."""
     flow = current_flow()
-    return [flow.add(lock, lease) for lock, lease in acquire_free(locks, flow=flow.name, ttl=ttl, limit=limit)]
+    return flow.add_all(acquire_free(locks, flow=flow.name, ttl=ttl, limit=limit))
 
 
 async def aenter_free(locks: Sequence[KeyLock], *, ttl: float, limit: int) -> list[Hold]:
     """As `enter_free()`, on an event loop."""
     flow = current_flow()
-    return [flow.add(lock, lease) for lock, lease in await aacquire_free(locks, flow=flow.name, ttl=ttl, limit=limit)]
+    return flow.add_all(await aacquire_free(locks, flow=flow.name, ttl=ttl, limit=limit))
 
 
 def enter(

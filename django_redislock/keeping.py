@@ -21,7 +21,7 @@ from .conf import Options
 from .confirming import confirm
 from .exceptions import LockNotHeld, LossReason, RedisLockError, StoreUnavailable
 from .holds import Hold, current_flow
-from .lease import Handle, Lease, LeaseState
+from .lease import Handle, Lease, LeaseState, lost_of
 from .manylock import arelease_all, release_all
 from .steps import shielded
 from .stores.base import Answer
@@ -33,8 +33,6 @@ from .watchdog import watchdog
 logger = logging.getLogger("django_redislock")
 
 OUTSIDE: Savepoints = frozenset()
-DONE = [Answer.DONE]
-"""The usual answers."""
 
 
 class Entry:
@@ -138,7 +136,7 @@ class Keeper(ABC):
             return lost
         try:
             answers = self._give_back(ended)
-            return lost if answers == DONE else self._lost_by(ended, answers, lost)
+            return self._lost_by(ended, answers, lost)
         except (StoreUnavailable, LockNotHeld) as error:
             return refused(error, ended) or lost
 
@@ -150,7 +148,7 @@ class Keeper(ABC):
             return lost
         try:
             answers = await self._agive_back(ended)
-            return lost if answers == DONE else self._lost_by(ended, answers, lost)
+            return self._lost_by(ended, answers, lost)
         except (StoreUnavailable, LockNotHeld) as error:
             return refused(error, ended) or lost
 
@@ -158,7 +156,7 @@ class Keeper(ABC):
         self, holds: Sequence[Hold], answers: Sequence[Answer], before: RedisLockError | None
     ) -> RedisLockError | None:
         """The first loss: what was lost before, or what these answers to their release tell."""
-        if before is not None:
+        if before is not None or answers.count(Answer.DONE) == len(answers):
             return before
         for hold, answer in zip(holds, answers, strict=True):
             if answer is not Answer.DONE and not self._goes_on(hold.lease):
@@ -186,11 +184,8 @@ class Keeper(ABC):
 
     def _check(self, holds: Sequence[Hold]) -> RedisLockError | None:
         """The first loss, if any lease has ended or its deadline has passed."""
-        first: RedisLockError | None = None
-        for hold in holds:
-            if hold.lease.state is LeaseState.LOST and not self._goes_on(hold.lease):
-                first = first or hold.lease.lost()
-        return first
+        lost = lost_of([hold.lease for hold in holds])
+        return next((lease.lost() for lease in lost if not self._goes_on(lease)), None)
 
     def _check_before_commit(self, holds: Sequence[Hold]) -> RedisLockError | None:
         """As `_check()`, with the store's word for what it has not confirmed for a while."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import clock, forks
 from .exceptions import Deadlock, LockBusy, LockNotHeld, LossReason, StoreUnavailable, WaitTimeout
 from .holder import encode_current
 from .keys import Key
-from .lease import Lease
+from .lease import Lease, note_released
 from .steps import Steps, arun, run
 from .stores.base import Answer, Edge, Held, Store
 from .waiting import Look, Obtained, Outcome, Request, obtaining
@@ -179,6 +179,15 @@ def ended(lease: Lease, answer: Answer) -> Answer:
     """Note on the lease what the store has answered to its release."""
     lease.end(None if answer is Answer.DONE else LOSSES.get(answer))
     return answer
+
+
+def ended_all(leases: Sequence[Lease], answers: Sequence[Answer]) -> None:
+    """As `ended()`, for each."""
+    if answers.count(Answer.DONE) == len(answers):
+        note_released(leases)
+    else:
+        for lease, answer in zip(leases, answers, strict=True):
+            ended(lease, answer)
 
 
 NOT_HELD = {

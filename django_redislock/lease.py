@@ -11,6 +11,7 @@ from .exceptions import LeaseLost, LossReason
 from .seconds import Seconds, read_ttl
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from weakref import ref
 
     from .keys import Key
@@ -224,9 +225,7 @@ class Lease:
             if self.lose(reason):
                 self.tell()
             return
-        with _notes:
-            if self._state in OPEN:
-                self._state = LeaseState.RELEASED
+        note_released((self,))
 
     def tell(self) -> None:
         """Tell its owner that it is lost, if there is one left."""
@@ -249,6 +248,21 @@ class Lease:
         """What kept it from being renewed, if that is known."""
         doubt = getattr(self, "_doubt", "")  # most leases are never in doubt, nor made for it
         return f" {doubt}" if doubt and self.reason is LossReason.EXPIRED else ""
+
+
+def note_released(leases: Iterable[Lease]) -> None:
+    """Note that they were given back. What is lost stays lost."""
+    with _notes:
+        for lease in leases:
+            if lease._state in OPEN:
+                lease._state = LeaseState.RELEASED
+
+
+def lost_of(leases: Iterable[Lease]) -> list[Lease]:
+    """Those that are lost. As `state`, which looks at the clock for each."""
+    now = clock.now()
+    doubtful = [lease for lease in leases if now >= lease.deadline or lease._state is not LeaseState.HELD]
+    return [lease for lease in doubtful if lease.state is LeaseState.LOST]
 
 
 _notes = threading.RLock()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -92,14 +93,16 @@ class ManyGuard(Keeper):
         self, names: Sequence[str], acquire: Callable[..., Any], let_go: Callable[[Sequence[Hold]], Any]
     ) -> Steps[tuple[Entry, list[Hold | None]]]:
         place = locks[self._terms.alias]
-        wanted = [place.lock(name, model=self._model) for name in names]
-        by_key = {lock.key.name: lock for lock in wanted}
+        wanted = place.locks(names, model=self._model)
+        kept = [lock.key.name for lock in wanted]
+        by_key = dict(zip(kept, wanted, strict=True))
         again = enter_all_again(by_key.values())
         entered = {hold.lock.key.name for hold in again}
         rest = [lock for key, lock in by_key.items() if key not in entered]
         try:
             again, spare = self._first(again)
-            yield let_go(spare)
+            if spare:
+                yield let_go(spare)
             holds = [*again, *(yield from self._acquiring(rest, place.options, len(again), acquire))]
         except BaseException:
             yield let_go(again)
@@ -107,7 +110,7 @@ class ManyGuard(Keeper):
         entry = Entry(holds)
         self._entries.append(entry)
         found = {hold.lock.key.name: hold for hold in holds}
-        return entry, [found.get(lock.key.name) for lock in wanted]
+        return entry, list(map(found.get, kept))
 
     def _first(self, holds: list[Hold]) -> tuple[list[Hold], list[Hold]]:
         """So many as are wanted, and the others."""
@@ -160,7 +163,7 @@ class ManyGuard(Keeper):
             logger.warning("Known only when it was given back: %s", failure)
 
 
-name_of_lock: Callable[[KeyLock], str] = lambda lock: lock.key.name
+name_of_lock: Callable[[KeyLock], str] = attrgetter("key.name")
 
 
 class NamedLocks(ManyGuard):

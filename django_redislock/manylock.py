@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from . import clock
 from .exceptions import LockBusy, StoreUnavailable
 from .holder import encode_current
-from .keylock import busy, deadlock, ended, new_token
+from .keylock import busy, deadlock, ended_all, new_token
 from .keys import Key
 from .lease import Lease
 from .steps import Steps, arun, run
@@ -198,14 +199,15 @@ async def arelease_all(held: Sequence[tuple[KeyLock, Lease]]) -> list[Answer]:
 
 def releasing_all(held: Sequence[tuple[KeyLock, Lease]], whom: Callable[[Store], Any]) -> Steps[list[Answer]]:
     """The steps for several; `whom` says whom to ask instead of a store."""
-    by_token: dict[str, list[int]] = {}
+    by_token: dict[str, list[int]] = defaultdict(list)
     for index, (_, lease) in enumerate(held):
-        by_token.setdefault(lease.token, []).append(index)
+        by_token[lease.token].append(index)
     answers = [Answer.GONE] * len(held)
     for token, indexes in by_token.items():
-        first, lease = held[indexes[0]]
-        first.ensure_ours(lease)
-        told = yield whom(first.store.whole).release_many([held[index][0].key for index in indexes], token=token)
+        locks, leases = zip(*[held[index] for index in indexes], strict=True)
+        locks[0].ensure_ours(leases[0])
+        told = yield whom(locks[0].store.whole).release_many([lock.key for lock in locks], token=token)
+        ended_all(leases, told)
         for index, answer in zip(indexes, told, strict=True):
-            answers[index] = ended(held[index][1], answer)
+            answers[index] = answer
     return answers

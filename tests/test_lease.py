@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from django_redislock import LeaseLost, clock
 from django_redislock.exceptions import LossReason
 from django_redislock.keys import Key
-from django_redislock.lease import Lease, LeaseState
+from django_redislock.lease import Lease, LeaseState, lost_of, note_released
 from django_redislock.seconds import LONGEST_TTL, SHORTEST_TTL
 
 START = 5_000.0
@@ -343,3 +343,24 @@ def test_the_token_is_never_shown():
 
 def test_states_read_as_words():
     assert [str(state) for state in LeaseState] == ["held", "unknown", "lost", "released"]
+
+
+def test_those_that_are_lost_are_found_among_several_and_told(time):
+    held, doubted, forced, over = (a_lease() for _ in range(4))
+    told: list[Lease] = []
+    over.handle = ref(listener := Listener(told))
+    doubted.doubt("no answer")
+    forced.lose(LossReason.FORCED)
+    over.deadline = START
+    assert lost_of([held, doubted, forced, over]) == [forced, over]
+    assert listener.told == [over]
+
+
+def test_several_are_given_back_but_what_is_lost_stays_lost(time):
+    held, doubted, forced = (a_lease() for _ in range(3))
+    doubted.doubt("no answer")
+    forced.lose(LossReason.FORCED)
+    note_released([held, doubted, forced])
+    assert [lease.state for lease in (held, doubted)] == [LeaseState.RELEASED] * 2
+    assert forced.reason is LossReason.FORCED
+    assert forced.state is LeaseState.LOST

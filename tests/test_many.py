@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, assert_type
+from typing import Any, ClassVar, assert_type
 
 import pytest
 from django.contrib.auth.models import User
@@ -23,6 +24,7 @@ from django_redislock import (
     LockBusy,
     WaitTimeout,
     clock,
+    confirming,
     get_lease,
     lock,
     lock_many,
@@ -33,7 +35,7 @@ from django_redislock import (
 from django_redislock.handler import locks
 from django_redislock.keys import Key, bucket_of
 from django_redislock.manyrows import RowLocks
-from django_redislock.stores.base import Way
+from django_redislock.stores.base import Answer, Renewal, Way
 from django_redislock.stores.redis import RedisStore
 from tests.flows import client_of, elsewhere, is_free, peer
 from tests.testapp.models import Account, Country, Parcel, Seat, Ticket
@@ -285,6 +287,84 @@ class TestNames:
             asyncio.run(self._enter())
 
 
+def names_in(buckets: int, number: int) -> list[str]:
+    """So many names that fall in so many buckets."""
+    names = (f"name-{index}" for index in itertools.count())
+    return list(itertools.islice((name for name in names if bucket_of(name) < buckets), number))
+
+
+class TestInTheStore:
+    TERMS: ClassVar[dict[str, Any]] = {"token": "t" * 32, "holder": '["h",1,"t",""]', "ttl": 30}
+
+    @pytest.fixture
+    def store(self, lock_alias: str) -> Any:
+        return locks[lock_alias].lock("a", model=None).store
+
+    def all(self, names: list[str]) -> dict[str, Any]:
+        return {"keys": list(map(Key, names)), "limit": len(names), "way": Way.ALL, **self.TERMS}
+
+    @staticmethod
+    def index(alias: str, name: str) -> dict[str, float]:
+        """Who is in the index of a bucket, each with its end in milliseconds."""
+        entries: Any = client_of(alias).zrange(held_index(name), 0, -1, withscores=True)
+        return {entry.decode(): end for entry, end in entries}
+
+    @pytest.mark.parametrize("number", [999, 1_000, 1_001, 2_500])
+    def test_more_than_lua_can_pass_at_once(self, store, lock_alias, number):
+        names = names_in(1, number)
+        first = store.acquire_many(**self.all(names))
+        assert len(set(first.fences)) == number
+        assert store.acquire_many(**self.all(names)) == first  # asked again
+        assert set(self.index(lock_alias, names[0])) == set(names)
+        renewals = [Renewal(Key(name), self.TERMS["token"], 60) for name in names]
+        assert set(store.renew_many(renewals, within=10)) == {Answer.DONE}
+        assert store.release_many(list(map(Key, names)), token=self.TERMS["token"]) == [Answer.DONE] * number
+        assert left_in(lock_alias) == set()
+
+    def test_those_that_wait_are_found_among_more_than_lua_can_pass_at_once(self, lock_alias, held_elsewhere):
+        names = names_in(1, 1_500)
+        held_elsewhere(*names)
+        with ThreadPoolExecutor(1) as pool:
+            waiter = pool.submit(TestNames.take, names[1_400:])
+            wait_until(lambda: waiters_of(min(names[1_400:])) == 1)
+            held_elsewhere.let_go()
+            assert waiter.result(10) == names[1_400:]
+        assert left_in(lock_alias) == set()
+
+    def test_each_is_in_the_index_of_its_bucket(self, store, lock_alias):
+        names = names_in(5, 23)
+        store.acquire_many(**self.all(names))
+        ends = [self.index(lock_alias, name).pop(name) / 1e3 for name in names]
+        held = [store.inspect(Key(name)) for name in names]
+        assert ends == pytest.approx([one.asked + one.remaining for one in held], abs=0.1)
+        given, kept = names[::2], names[1::2]
+        store.release_many(list(map(Key, given)), token=self.TERMS["token"])
+        left = {name for name in names if name in self.index(lock_alias, name)}
+        assert left == set(kept)
+
+    def test_an_index_that_is_used_keeps_its_longest_end(self, store, lock_alias):
+        one, *others = names_in(1, 4)
+        server = client_of(lock_alias)
+        server.zadd(held_index(one), {"vanished": 1})
+        with lock(one, ttl=300):
+            store.acquire_many(**self.all(others))
+            assert set(self.index(lock_alias, one)) == {one, *others}
+            assert server.pttl(held_index(one)) > 200_000
+        store.acquire_many(**self.all(others) | {"ttl": 400})
+        assert server.pttl(held_index(one)) > 300_000
+
+    def test_fences_are_above_all_that_any_of_the_buckets_has_given(self, store, lock_alias):
+        names = names_in(5, 12)
+        above = 2_000_000_000_000_000  # as if the clock had been set back
+        client_of(lock_alias).set(held_index(names[3]).removesuffix("held") + "fence", above)
+        fences = store.acquire_many(**self.all(names)).fences
+        assert sorted(fences) == list(range(above + 1, above + 13))
+        store.release_many(list(map(Key, names)), token=self.TERMS["token"])
+        for name in names:
+            with lock(name) as lease:
+                assert lease.fence > max(fences)
+
+
 class TestThoseThatAreFree:
     def test_what_is_held_counts(self, lock_alias, asked):
         with lock("b") as outer, lock_many(NAMES, skip_locked=True, limit=2) as leases:
@@ -330,7 +410,8 @@ class TestRows:
         assert len([query for query in queries if "testapp_account" in query["sql"]]) == 1
         assert len(asked) == 2
 
-    def test_a_thousand(self, asked):
+    def test_a_thousand(self, asked, monkeypatch):
+        monkeypatch.setattr(confirming, "CONFIDENCE", 60)  # where it takes long, their leases are asked about once more
         rows = Account.objects.bulk_create(Account(name=str(number)) for number in range(1_000))
         with Account.objects.locked_many([row.pk for row in reversed(rows)]) as again:
             assert again == rows[::-1]

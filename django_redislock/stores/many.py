@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import scripts
@@ -34,8 +34,34 @@ PORTION = 500
 """Leases that one script renews: more of them would keep the server from others for over half a millisecond."""
 
 ANSWERS = {"1": Answer.DONE, "0": Answer.GONE, "2": Answer.ANOTHERS, "3": Answer.FORCED}
-NO_NAME = ""
-"""In the place where the verbs for one key have its name."""
+LAYOUTS = 16
+"""Sets of keys whose names are kept: what was acquired is mostly what is released next."""
+
+
+class Layout(NamedTuple):
+    """Where in Redis several locks are, as `parts/several.lua` takes it."""
+
+    keys: Keys
+    """The names of what belongs to them."""
+    fenced: Keys
+    """Those, and of what the fences come from."""
+    places: str
+    """For each lock a character: the number of its bucket among the buckets of these."""
+    note: str
+    """What all of them together are called in a note."""
+
+
+@lru_cache(maxsize=LAYOUTS)
+def layout_of(prefix: str, wanted: tuple[str, ...], absent: tuple[str, ...]) -> Layout:
+    """The locks of these names below a prefix, and what never exists, if that is to be named."""
+    each = [names_of(prefix, name) for name in wanted]
+    places: dict[str, str] = {}
+    numbers = [places.setdefault(names.held, chr(len(places) + 1)) for names in each]
+    keys = [*[names.lock for names in each], *[names.queue for names in each], *places]
+    fenced = [*keys, *dict.fromkeys(names.fence for names in each)]
+    return Layout(
+        Keys([*keys, *absent]), Keys([*fenced, *absent]), "".join(numbers), str(zlib.crc32("\n".join(wanted).encode()))
+    )
 
 
 class Batch(NamedTuple):
@@ -63,24 +89,23 @@ class ManyVerbs:
         self, keys: Sequence[Key], *, token: str, ttl: float, holder: str, way: Way, limit: int, channel: str
     ) -> Call[TakenMany | Blocked | tuple[Edge, ...]]:
         """Take the keys, or learn who holds which."""
-        args = (token, NO_NAME, self._root, to_ms(ttl), holder, channel, way.value, limit)
-        read = partial(read_acquire_many, keys)
+        layout = self._layout(keys)
+        args = (token, layout.places, self._root, to_ms(ttl), holder, channel, way.value, limit)
         settle: Settle = lambda asked: self.leave(keys, token=token) if asked or way is Way.LINE else None
-        return Call(ACQUIRE_MANY, self._locks(keys, self._absent), args, read, settle)
+        return Call(ACQUIRE_MANY, layout.fenced, args, partial(read_acquire_many, keys), settle)
 
     def leave(self, keys: Sequence[Key], *, token: str) -> Call[None]:
         """Stop waiting."""
-        args = (token, NO_NAME, self._root)
-        locks = self._locks(keys, self._absent)
-        return Call(LEAVE_MANY, locks, args, read_nothing, lambda asked: self.leave(keys, token=token))
+        layout = self._layout(keys)
+        args = (token, layout.places, self._root)
+        return Call(LEAVE_MANY, layout.keys, args, read_nothing, lambda asked: self.leave(keys, token=token))
 
     def release(self, keys: Sequence[Key], *, token: str) -> Call[list[Answer]]:
         """Give the keys back."""
-        names = "\n".join(key.name for key in keys)
-        note = f"{names_of(self._prefix, keys[0].name).bucket}:released:{token}:{zlib.crc32(names.encode())}"
-        args = (token, NO_NAME, self._root, RELEASE_NOTE_MS)
+        layout = self._layout(keys)
+        args = (token, layout.places, self._root, RELEASE_NOTE_MS, layout.note)
         settle: Settle = lambda asked: self.leave(keys, token=token)
-        return Call(RELEASE_MANY, self._locks(keys, [note]), args, read_answers, settle)
+        return Call(RELEASE_MANY, layout.keys, args, read_answers, settle)
 
     def renew(self, renewals: Sequence[Renewal]) -> Batch:
         """Keep the keys: so many calls that none of them takes long."""
@@ -90,11 +115,11 @@ class ManyVerbs:
     def _renew(self, renewals: Sequence[Renewal]) -> Call[list[Answer]]:
         tokens = " ".join(renewal.token for renewal in renewals)
         ttls = " ".join(str(to_ms(renewal.ttl)) for renewal in renewals)
-        keys = self._locks([renewal.key for renewal in renewals], self._absent)
-        return Call(RENEW_MANY, keys, (tokens, NO_NAME, self._root, ttls), read_answers)
+        layout = self._layout([renewal.key for renewal in renewals])
+        return Call(RENEW_MANY, layout.keys, (tokens, layout.places, self._root, ttls), read_answers)
 
-    def _locks(self, keys: Sequence[Key], others: Sequence[str]) -> Keys:
-        return Keys([*[names_of(self._prefix, key.name).lock for key in keys], *others])
+    def _layout(self, keys: Sequence[Key]) -> Layout:
+        return layout_of(self._prefix, tuple([key.name for key in keys]), self._absent)
 
 
 def read_acquire_many(keys: Sequence[Key], reply: list[Any]) -> TakenMany | Blocked | tuple[Edge, ...]:
