@@ -75,16 +75,14 @@ class Flow:
 
     def add(self, lock: KeyLock, lease: Lease) -> Hold:
         """Note that this flow owns the lease."""
-        return self.add_all([(lock, lease)])[0]
+        if not self._runner.is_alive:  # one context may be that of several tasks, one after the other
+            self._runner = Runner()
+        hold = self._holds[lock.slot] = Hold(self, lock, lease)
+        return hold
 
     def add_all(self, taken: Taken) -> list[Hold]:
         """As `add()`, for each."""
-        if not self._runner.is_alive:  # one context may be that of several tasks, one after the other
-            self._runner = Runner()
-        holds = [Hold(self, lock, lease) for lock, lease in taken]
-        for hold in holds:
-            self._holds[hold.lock.slot] = hold
-        return holds
+        return [self.add(lock, lease) for lock, lease in taken]
 
     def living_holds(self) -> list[Hold]:
         """What it holds, as long as its thread lives: what that has left behind nobody will give back."""

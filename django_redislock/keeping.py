@@ -184,8 +184,10 @@ class Keeper(ABC):
 
     def _check(self, holds: Sequence[Hold]) -> RedisLockError | None:
         """The first loss, if any lease has ended or its deadline has passed."""
-        lost = lost_of([hold.lease for hold in holds])
-        return next((lease.lost() for lease in lost if not self._goes_on(lease)), None)
+        for lease in lost_of([hold.lease for hold in holds]):
+            if not self._goes_on(lease):
+                return lease.lost()
+        return None
 
     def _check_before_commit(self, holds: Sequence[Hold]) -> RedisLockError | None:
         """As `_check()`, with the store's word for what it has not confirmed for a while."""

@@ -261,8 +261,11 @@ def note_released(leases: Iterable[Lease]) -> None:
 def lost_of(leases: Iterable[Lease]) -> list[Lease]:
     """Those that are lost. As `state`, which looks at the clock for each."""
     now = clock.now()
-    doubtful = [lease for lease in leases if now >= lease.deadline or lease._state is not LeaseState.HELD]
-    return [lease for lease in doubtful if lease.state is LeaseState.LOST]
+    return [
+        lease
+        for lease in leases
+        if (now >= lease.deadline or lease._state is not LeaseState.HELD) and lease.state is LeaseState.LOST
+    ]
 
 
 _notes = threading.RLock()
