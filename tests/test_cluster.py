@@ -408,6 +408,13 @@ def works(name: str) -> bool:
 
 
 @pytest.mark.parametrize("happens", [fail_over, lose])
+def enter_at_last() -> None:
+    """Wait for lock "a", again when nobody could be asked: so it may be while a replica takes over."""
+    while True:
+        with suppress(StoreUnavailable), lock("a", wait=50, ttl=60):
+            return
+
+
 class TestFailOver:
     def test_a_lock_that_was_replicated_goes_on(self, cluster, happens):
         with lock("a", ttl=60) as lease:
@@ -419,22 +426,15 @@ class TestFailOver:
         assert is_free("a")
 
     def test_a_waiter_is_woken_at_the_new_primary(self, cluster, happens):
-        entered = threading.Event()
-
-        def stand() -> None:
-            while not entered.is_set():
-                with suppress(StoreUnavailable), lock("a", wait=50, ttl=60):
-                    entered.set()
-
-        waiting = threading.Thread(target=stand)
+        waiting = threading.Thread(target=enter_at_last)
         with lock("a", ttl=60):
             waiting.start()
             until(partial(waits, "a", 1))
             replicate(cluster, "a")
             happens(cluster, "a")
             until(partial(works, "a"))
-        waiting.join()
-        assert entered.is_set()
+        waiting.join(20)
+        assert not waiting.is_alive()
 
     def test_the_locks_of_the_other_nodes_go_on(self, cluster, apart, happens):
         with lock_many(apart, ttl=12) as leases:
@@ -525,7 +525,7 @@ class TestAFailOverThatTheFirstHasNotHeardOf:
     def test_a_waiter_is_woken_there(self, cluster, deaf, ask_only):
         ask_only(deaf)
         with lock("a", ttl=60):
-            waiting = threading.Thread(target=attempt, args=("a",), kwargs={"wait": 50})
+            waiting = threading.Thread(target=enter_at_last)
             waiting.start()
             until(partial(waits, "a", 1))
             replicate(cluster, "a")
