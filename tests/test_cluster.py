@@ -407,7 +407,6 @@ def works(name: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("happens", [fail_over, lose])
 def enter_at_last() -> None:
     """Wait for lock "a", again when nobody could be asked: so it may be while a replica takes over."""
     while True:
@@ -415,6 +414,7 @@ def enter_at_last() -> None:
             return
 
 
+@pytest.mark.parametrize("happens", [fail_over, lose])
 class TestFailOver:
     def test_a_lock_that_was_replicated_goes_on(self, cluster, happens):
         with lock("a", ttl=60) as lease:
