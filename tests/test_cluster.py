@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -359,7 +360,8 @@ def all_of(server: Member) -> dict[bytes, bytes]:
 
 def errors_of(server: Member) -> int:
     """How many questions a node has refused."""
-    return sum(one["count"] for one in server.client.info("errorstats").values())
+    counts = map(str, server.client.info("errorstats").values())  # read as a table by some of redis-py's versions
+    return sum(int(re.sub(r"\D", "", count)) for count in counts)
 
 
 def heard_by(store: ClusterStore, token: str) -> str:

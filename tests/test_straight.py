@@ -188,6 +188,18 @@ def test_whether_more_was_said_is_told_without_waiting(wire, monkeypatch, polls)
     assert not has_more(wire.connection)
 
 
+@pytest.mark.parametrize("polls", [True, False])
+def test_it_is_waited_for_so_long(wire, monkeypatch, polls):
+    if not polls:
+        monkeypatch.setattr(straight, "poll", None)
+    assert not has_more(wire.connection, 0.01)
+    later = Timer(0.05, wire.server.sendall, [b":1\r\n"])
+    later.start()
+    assert has_more(wire.connection, 20)
+    later.join()
+    assert read_answer(wire.connection) == 1
+
+
 @pytest.mark.skipif(straight.poll is None, reason="redis-py tells of the end by an error")
 def test_the_end_is_more_to_be_read(wire):
     wire.server.close()

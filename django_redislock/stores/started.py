@@ -169,7 +169,7 @@ def read(connection: Any, calls: Calls[T], until: float) -> list[T]:
     for call in calls:
         left = until - clock.now()
         # Where the connection itself waits for about as long, it need not be looked at before.
-        if left < (connection.socket_timeout or math.inf) / 2 and not connection.can_read(timeout=max(0.0, left)):
+        if left < (connection.socket_timeout or math.inf) / 2 and not has_more(connection, max(0.0, left)):
             raise TimeoutError("no answer in time")
         try:
             answers.append(call.read(read_answer(connection)))

@@ -51,7 +51,7 @@ class Straight:
     def read_answer(self) -> Any:
         """As `read_answer()`."""
         reader = getattr(self._parser, "_reader", None)  # there is none without hiredis, and none when disconnected
-        if reader is None or self.health_check_interval or reader.has_data():
+        if poll is None or reader is None or self.health_check_interval or reader.has_data():
             return self.read_response(disconnect_on_error=False)
         try:
             reader.feed(self._sock.recv(MOST))
@@ -66,14 +66,16 @@ class Straight:
             self._parser.handle_push_response(answer)
         return self.read_response(disconnect_on_error=False)
 
-    def has_more(self) -> bool:
-        """As `has_more()`."""
+    def has_more(self, seconds: float) -> bool:
+        """As `has_more()`. Not by `can_read()`, which puts an answer where `read_answer()` does not look for it."""
         reader = getattr(self._parser, "_reader", None)
-        if poll is None or reader is None or reader.has_data():
-            return bool(self.can_read(timeout=0))
+        if poll is None or reader is None:
+            return bool(self.can_read(timeout=seconds))
+        if reader.has_data():
+            return True
         looked = poll()
         looked.register(self._sock, select.POLLIN)
-        return bool(looked.poll(0))
+        return bool(looked.poll(seconds * 1000))
 
     def read_within(self, seconds: float) -> Any:
         """The next thing that the server says; `None` when that is nothing within so many seconds."""
@@ -95,11 +97,11 @@ def read_answer(connection: Any) -> Any:
     return connection.read_response(disconnect_on_error=False)
 
 
-def has_more(connection: Any) -> bool:
-    """Whether something that the server has said, or its end, is there to be read."""
+def has_more(connection: Any, seconds: float = 0) -> bool:
+    """Whether something that the server has said, or its end, is there to be read within so many seconds."""
     if isinstance(connection, Straight):
-        return connection.has_more()
-    return bool(connection.can_read(timeout=0))
+        return connection.has_more(seconds)
+    return bool(connection.can_read(timeout=seconds))
 
 
 def read_within(connection: Any, seconds: float) -> Any:
