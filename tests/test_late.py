@@ -138,6 +138,12 @@ def test_they_are_heard_when_nobody_can_ask_any_more():
     assert len(question.heard) == 1
 
 
+def forks(test: Any) -> Any:
+    """Whatever threads earlier tests have left are not in the child."""
+    test = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")(test)
+    return pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")(test)
+
+
 def in_a_child(function: Any) -> Any:
     """What it gives in a child of `fork`."""
     context = multiprocessing.get_context("fork")
@@ -149,8 +155,7 @@ def in_a_child(function: Any) -> Any:
     return results.get()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@forks
 def test_a_child_leaves_those_of_its_parent_alone(late):
     question = Question(comes=True)
     add(late, question, token=OURS)
@@ -170,8 +175,7 @@ def test_a_child_leaves_those_of_its_parent_alone(late):
     assert heard(late) == [(2, OURS, "yes")]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@forks
 def test_a_child_hears_its_own_also_where_its_parent_has_none(late):
     def ask() -> tuple[list[Any], list[Any]]:
         add(late, Question("first"))
@@ -181,6 +185,7 @@ def test_a_child_hears_its_own_also_where_its_parent_has_none(late):
     assert in_a_child(ask) == ([(2, OURS, "second")], [(2, THEIRS, "first")])
 
 
+@forks
 def test_a_child_that_has_not_asked_yet_ends_without_hearing_those_of_its_parent():
     late, question = Latecomers(), Question()
     add(late, question)
@@ -194,8 +199,7 @@ def test_a_child_that_has_not_asked_yet_ends_without_hearing_those_of_its_parent
     assert in_a_child(end) == 0
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@forks
 def test_a_child_may_ask_that_was_forked_while_a_thread_was_at_it(late):
     add(late, Question())
     taken, done = threading.Event(), threading.Event()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PATIENCE = 5.0
 """Seconds within which an answer has to come, where the client's own settings have no limit."""
 PING = b"*1\r\n$4\r\nPING\r\n"
+"""What is answered after all that was asked before."""
 
 
 class LoopConnection:

@@ -19,7 +19,8 @@ PLAIN = {Connection, UnixDomainSocketConnection}
 """Not those made from them, which may do more."""
 MOST = 4096
 """Bytes that are read at once."""
-poll = getattr(select, "poll", None)  # not on every system
+poll = getattr(select, "poll", None)
+"""Waits for a socket, where the system can do that."""
 WRITES = os.name == "posix"
 """Whether the system takes a socket for a file."""
 ANSWERS = {int, list, str, bytes, type(None)}
