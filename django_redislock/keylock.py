@@ -73,12 +73,12 @@ class KeyLock:
         Raises `LockNotHeld` in a child of `fork`, `StoreUnavailable` when Redis cannot be asked.
         """
         self.ensure_ours(lease)
-        return ended(lease, self.store.release(self.key, token=lease.token))
+        return ended(lease, self.store.release(self.key, token=lease.token, ttl=lease.ttl))
 
     async def arelease(self, lease: Lease) -> Answer:
         """As `release()`."""
         self.ensure_ours(lease)
-        return ended(lease, await self.store.twin.release(self.key, token=lease.token))
+        return ended(lease, await self.store.twin.release(self.key, token=lease.token, ttl=lease.ttl))
 
     def extend(self, lease: Lease, ttl: float) -> None:
         """Keep the key for another `ttl` seconds from now.

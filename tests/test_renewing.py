@@ -68,7 +68,7 @@ class Shelf:
             raise self.failure
         return [self.answers.get(renewal.key.name, Answer.DONE) for renewal in renewals]
 
-    def release(self, key: Key, *, token: str) -> Answer:
+    def release(self, key: Key, *, token: str, ttl: float) -> Answer:
         self.meanwhile()
         if self.away:
             raise self.failure

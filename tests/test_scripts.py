@@ -258,7 +258,7 @@ ASKED: list[Callable[[RedisStore], Any]] = [
     lambda store: store.acquire(KEY, token="theirs", ttl=30, holder=WHO),
     lambda store: store.inspect(KEY),
     lambda store: store.renew(KEY, token="ours", ttl=60),
-    lambda store: store.release(KEY, token="ours"),
+    lambda store: store.release(KEY, token="ours", ttl=60),
 ]
 """Every verb, in an order in which each has an effect."""
 

@@ -29,7 +29,7 @@ def calls(prefix: str = "", key: Key = KEY) -> dict[str, Call[Any]]:
     verbs = Verbs(prefix)
     return {
         "acquire": verbs.acquire(key, token="t", ttl=30, holder=WHO, channel="c"),
-        "release": verbs.release(key, token="t"),
+        "release": verbs.release(key, token="t", ttl=60),
         "leave": verbs.leave(key, token="t"),
         "force": verbs.force(key, token="t", ttl=5, fence=None),
         "renew": verbs.renew(key, token="t", ttl=60),

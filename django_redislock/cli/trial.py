@@ -58,8 +58,8 @@ def verbs(patient: Patient) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "list", patient.inquiry.list_held
     yield "renew", lambda: store.renew(key, token=token, ttl=TTL)
     yield "leave", lambda: store.leave(key, token="0" * 32)
-    yield "release", lambda: store.release(key, token=token)
+    yield "release", lambda: store.release(key, token=token, ttl=TTL)
     yield "acquire_many", lambda: store.acquire_many([key], token=token, ttl=TTL, holder=who, way=Way.ALL, limit=1)
-    yield "release_many", lambda: store.release_many([key], token=token)
+    yield "release_many", lambda: store.release_many([key], token=token, ttl=TTL)
     yield "leave_many", lambda: store.leave_many([key], token=token)
     yield "force", lambda: store.force(key, token=operator_token(), ttl=1)

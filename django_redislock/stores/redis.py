@@ -131,9 +131,9 @@ class RedisStore:
         """Wait for none of them any more, and give back those that the token holds."""
         return self._run(self._many.leave(keys, token=token), *keys)
 
-    def release_many(self, keys: Sequence[Key], *, token: str) -> list[Answer]:
+    def release_many(self, keys: Sequence[Key], *, token: str, ttl: float) -> list[Answer]:
         """Give the keys back that `token` holds; an answer for each."""
-        return self._run(self._many.release(keys, token=token), *keys)
+        return self._run(self._many.release(keys, token=token, ttl=ttl), *keys)
 
     @property
     def listens(self) -> bool:
@@ -149,9 +149,9 @@ class RedisStore:
         """Take the key from whoever holds it, or from the owner with that fence, and hand it over; says who did."""
         return self._run(self._verbs.force(key, token=token, ttl=ttl, fence=fence), key)
 
-    def release(self, key: Key, *, token: str) -> Answer:
+    def release(self, key: Key, *, token: str, ttl: float) -> Answer:
         """Give the key back if `token` holds it."""
-        return self._run(self._verbs.release(key, token=token), key)
+        return self._run(self._verbs.release(key, token=token, ttl=ttl), key)
 
     def renew(self, key: Key, *, token: str, ttl: float) -> Answer:
         """Keep the key for `ttl` seconds from now if `token` holds it."""

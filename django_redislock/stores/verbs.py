@@ -133,10 +133,10 @@ class Verbs:
         settle: Settle = lambda asked: self.leave(key, token=token) if asked or channel or waits else None
         return Call(ACQUIRE, names.all, args, read_acquire, settle)
 
-    def release(self, key: Key, *, token: str) -> Call[Answer]:
-        """Give the key back."""
+    def release(self, key: Key, *, token: str, ttl: float) -> Call[Answer]:
+        """Give the key back; `ttl`: of the lease."""
         names = self._names(key.name)
-        args = (token, key.name, self._root, RELEASE_NOTE_MS)
+        args = (token, key.name, self._root, note_ms(ttl))
         return Call(RELEASE, names.all, args, ANSWERS.__getitem__, lambda asked: self.leave(key, token=token))
 
     def leave(self, key: Key, *, token: str) -> Call[None]:
@@ -169,6 +169,11 @@ class Verbs:
         """Keep the places of those who wait for the key and listen on the channel."""
         names = self._names(key.name)
         return Call(KEEP, Keys((names.lock, names.queue, names.waiters)), (channel, self._root), read_kept)
+
+
+def note_ms(ttl: float) -> int:
+    """How long the release of a lease is remembered: not for longer than what a crash of its holder leaves."""
+    return min(RELEASE_NOTE_MS, to_ms(ttl))
 
 
 def to_ms(seconds: float) -> int:

@@ -1,5 +1,4 @@
--- grant: handing a lock over to the first live waiter, put after parts/lock.lua: where it is needed, since each function
--- costs time also where it is not called.
+-- grant: handing a lock over to the first live waiter, put after parts/own.lua.
 
 local function flow_of(owner)
   return string.sub(owner, 1, 16)
