@@ -38,6 +38,10 @@ def operator_token() -> str:
     return "!" + os.urandom(16).hex()
 
 
+def nothing(lease: Lease) -> None:
+    """What there is to do meanwhile, if nothing is."""
+
+
 class KeyLock:
     """The lock on one key of one store. What begins with an a is for event loops, and asks the store's twin there."""
 
@@ -50,22 +54,32 @@ class KeyLock:
         """What is the same for all that are this lock."""
 
     def acquire(
-        self, *, flow: str, ttl: float, wait: float | None, meanwhile: Callable[[], object] | None = None
+        self, *, flow: str, ttl: float, wait: float | None, meanwhile: Callable[[Lease], object] = nothing
     ) -> Lease:
         """Take the key for `ttl` seconds, waiting at most `wait` seconds for it (0: one try; `None`: for ever).
 
-        `flow` names who asks; `meanwhile` is called while an answer is on its way, perhaps more than once. Raises
-        `LockBusy` or, when it waited, `WaitTimeout`; `Deadlock` when waiting would never end; `StoreUnavailable` when
-        Redis cannot be asked.
+        `flow` names who asks. `meanwhile` is called while an answer is on its way, perhaps more than once, with the
+        lease, should it be granted. Raises `LockBusy` or, when it waited, `WaitTimeout`; `Deadlock` when waiting would
+        never end; `StoreUnavailable` when Redis cannot be asked.
         """
-        return run(self._acquiring(self.store, self._request(flow, ttl, meanwhile), wait))
+        return run(self._acquiring(self.store, flow=flow, ttl=ttl, wait=wait, meanwhile=meanwhile))
 
-    async def aacquire(self, *, flow: str, ttl: float, wait: float | None, look: Look | None = None) -> Lease:
+    async def aacquire(
+        self,
+        *,
+        flow: str,
+        ttl: float,
+        wait: float | None,
+        meanwhile: Callable[[Lease], object] = nothing,
+        look: Look | None = None,
+    ) -> Lease:
         """As `acquire()`. Cancelled, it gives back what it may have got.
 
         `look` is called with what the store says while it waits, and may raise what ends that.
         """
-        return await arun(self._acquiring(self.store.twin, self._request(flow, ttl, look=look), wait))
+        return await arun(
+            self._acquiring(self.store.twin, flow=flow, ttl=ttl, wait=wait, meanwhile=meanwhile, look=look)
+        )
 
     def release(self, lease: Lease) -> Answer:
         """Give the key back; the answer tells whether it was still held.
@@ -100,12 +114,26 @@ class KeyLock:
                 key=self.key.name,
             )
 
-    def _request(
-        self, flow: str, ttl: float, meanwhile: Callable[[], object] | None = None, look: Look | None = None
-    ) -> Request:
-        return Request(self.key, new_token(flow), ttl, encode_current(), meanwhile, look)
+    def _acquiring(
+        self,
+        store: Any,
+        *,
+        flow: str,
+        ttl: float,
+        wait: float | None,
+        meanwhile: Callable[[Lease], object],
+        look: Look | None = None,
+    ) -> Steps[Lease]:
+        lease: Lease | None = None
 
-    def _acquiring(self, store: Any, request: Request, wait: float | None) -> Steps[Lease]:
+        def make() -> Lease:
+            # What can be done before the answer is there takes no time.
+            nonlocal lease
+            lease = Lease(key=self.key, token=request.token, ttl=ttl, extender=self)
+            meanwhile(lease)
+            return lease
+
+        request = Request(self.key, new_token(flow), ttl, encode_current(), make, look)
         try:
             answer: Outcome = yield from obtaining(store, request, wait=wait)
         except StoreUnavailable:
@@ -119,8 +147,7 @@ class KeyLock:
             raise busy(self.key, answer, wait=wait)
         if not isinstance(answer, Obtained):
             raise deadlock(self.key, answer)
-        ttl, asked_at = request.ttl, answer.at
-        return Lease(key=self.key, token=request.token, fence=answer.fence, ttl=ttl, asked_at=asked_at, extender=self)
+        return (lease or make()).begin(fence=answer.fence, asked_at=answer.at)
 
     def _extending(self, store: Any, lease: Lease, ttl: float) -> Steps[None]:
         self.ensure_ours(lease)

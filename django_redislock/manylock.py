@@ -61,7 +61,9 @@ class Wish:
         return [
             (
                 lock,
-                Lease(key=lock.key, token=self.token, fence=fence, ttl=self.ttl, asked_at=asked_at, extender=lock),
+                Lease(key=lock.key, token=self.token, ttl=self.ttl, extender=lock).begin(
+                    fence=fence, asked_at=asked_at
+                ),
             )
             for lock, fence in zip(self.locks, taken.fences, strict=True)
             if fence

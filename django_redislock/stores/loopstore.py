@@ -81,6 +81,8 @@ class LoopStore(RedisStore):
         turn = connection.take()
         try:
             turn.send_packed_command(call.packed)
+            if meanwhile is not None:
+                meanwhile()
             return await turn.read_response(disconnect_on_error=False)
         except NoScriptError:
             begun = NOT_BEGUN
