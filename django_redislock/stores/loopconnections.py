@@ -144,7 +144,7 @@ class LoopConnection:
         if isinstance(said, Exception):
             fail(answer, said)
         else:
-            answer.set_result(said)
+            answer.come(said)
 
     def _lose(self, answers: Answers, error: Exception) -> None:
         """No more of these come: whoever waits asks once more, or gives up."""
