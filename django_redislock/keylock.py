@@ -124,16 +124,17 @@ class KeyLock:
         meanwhile: Callable[[Lease], object],
         look: Look | None = None,
     ) -> Steps[Lease]:
-        lease: Lease | None = None
+        token, lease = new_token(flow), None
 
         def make() -> Lease:
-            # What can be done before the answer is there takes no time.
+            # Before the answer is there, it costs no time. This does not know the request, which knows this: else they
+            # would keep the lease until they are collected.
             nonlocal lease
-            lease = Lease(key=self.key, token=request.token, ttl=ttl, extender=self)
+            lease = Lease(key=self.key, token=token, ttl=ttl, extender=self)
             meanwhile(lease)
             return lease
 
-        request = Request(self.key, new_token(flow), ttl, encode_current(), make, look)
+        request = Request(self.key, token, ttl, encode_current(), make, look)
         try:
             answer: Outcome = yield from obtaining(store, request, wait=wait)
         except StoreUnavailable:
