@@ -106,8 +106,10 @@ class Flow:
 
     def lookout(self, locks: Iterable[KeyLock]) -> Lookout | None:
         """For a task that may have to wait for these, where a flow around this one has any of them."""
+        if self._outer is None:
+            return None
         leases: dict[str, tuple[Lease, Runner]] = {}
-        around = self._outer
+        around: Flow | None = self._outer
         while around is not None:
             for hold in filter(None, map(around.find, locks)):
                 leases.setdefault(hold.lock.key.name, (hold.lease, around._runner))

@@ -171,11 +171,13 @@ class Verbs:
         return Call(KEEP, Keys((names.lock, names.queue, names.waiters)), (channel, self._root), read_kept)
 
 
+@lru_cache(maxsize=128)
 def note_ms(ttl: float) -> int:
     """How long the release of a lease is remembered: not for longer than what a crash of its holder leaves."""
     return min(RELEASE_NOTE_MS, to_ms(ttl))
 
 
+@lru_cache(maxsize=128)
 def to_ms(seconds: float) -> int:
     """Redis counts in milliseconds."""
     return round(seconds * 1000)
