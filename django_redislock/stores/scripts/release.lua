@@ -12,12 +12,13 @@ if not is_owner(value) then
   local note = call('GET', note_key)
   return note and tonumber(note) or value and -1 or 0
 end
-if call('EXISTS', queue_key) == 0 then
+local first = call('LPOP', queue_key)
+if not first then
   call('DEL', lock_key)
   call('ZREM', held_key, name)
 else
   -- include: own grant
-  free()
+  free(first)
 end
 -- Not before the key was given up: that is to be done also when the memory is full.
 call('SET', note_key, '1', 'PX', note_ttl)
