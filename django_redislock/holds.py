@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from weakref import ref
 
 from . import forks
-from .lookout import Lookout
+from .lookout import Lookout, Owner
 from .manylock import Taken, aacquire_all, aacquire_free, acquire_all, acquire_free
 from .runners import Runner, current_task
 
@@ -73,6 +73,10 @@ class Flow:
         """This flow's holds on those of the locks that it has."""
         return [self._holds[lock.slot] for lock in locks if lock.slot in self._holds] if self._holds else []
 
+    def has(self, name: str) -> bool:
+        """Whether it holds a key of this name."""
+        return any(key == name for _, key in list(self._holds))
+
     def add(self, hold: Hold) -> Hold:
         """Note that this flow owns the lease."""
         if not self._runner.is_alive:  # one context may be that of several tasks, one after the other
@@ -105,17 +109,21 @@ class Flow:
         return True
 
     def lookout(self, locks: Iterable[KeyLock]) -> Lookout | None:
-        """For a task that may have to wait for these, where a flow around this one has any of them."""
-        if self._outer is None:
+        """For a task that may have to wait for these, where a flow around this one has anything."""
+        around = self._outer_owner()
+        task = None if around is None else current_task()
+        if task is None:
             return None
-        leases: dict[str, tuple[Lease, Runner]] = {}
-        around: Flow | None = self._outer
+        owners = []
         while around is not None:
-            for hold in filter(None, map(around.find, locks)):
-                leases.setdefault(hold.lock.key.name, (hold.lease, around._runner))
-            around = around._outer
-        task = current_task() if leases else None
-        return None if task is None else Lookout(task, leases)
+            holds = around.find_all(locks)
+            leases = {hold.lock.key.name: hold.lease for hold in holds}
+            owners.append(Owner(around.name, around._runner, leases, around.has))
+            around = around._outer_owner()
+        return Lookout(task, owners, {lock.key.name: lock.store for lock in locks})
+
+    def _outer_owner(self) -> Flow | None:
+        return None if self._outer is None else self._outer.nearest_owner()
 
     def nearest_owner(self) -> Flow | None:
         """This flow or the closest one around it that owns anything."""

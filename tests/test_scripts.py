@@ -27,7 +27,7 @@ LOCK = SHARED.partition(" ")[0]
 
 FILES = resources.files("django_redislock.stores").joinpath("scripts")
 NAMES = sorted(file.name.removesuffix(".lua") for file in FILES.iterdir() if file.name.endswith(".lua"))
-ONE = ["acquire", "admit", "force", "inspect", "keep", "leave", "raise", "release", "renew", "vote"]
+ONE = ["acquire", "admit", "follow", "force", "inspect", "keep", "leave", "raise", "release", "renew", "vote"]
 SEVERAL = ["acquire_many", "leave_many", "release_many", "renew_many"]
 """Get the keys of as many locks as there are."""
 OF_A_BUCKET = ["list"]

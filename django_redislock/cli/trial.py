@@ -55,6 +55,7 @@ def verbs(patient: Patient) -> Iterator[tuple[str, Callable[[], object]]]:
     token, who = os.urandom(16).hex(), encode_current()
     yield "acquire", lambda: store.acquire(key, token=token, ttl=TTL, holder=who)
     yield "inspect", lambda: store.inspect(key)
+    yield "follow", lambda: store.follow(key, flow="0" * 16)
     yield "list", patient.inquiry.list_held
     yield "renew", lambda: store.renew(key, token=token, ttl=TTL)
     yield "leave", lambda: store.leave(key, token="0" * 32)

@@ -236,3 +236,6 @@ class Store(Protocol):
 
     def inspect(self, key: Key) -> Held | None:
         """Say who holds the key, if anyone does."""
+
+    def follow(self, key: Key, *, flow: str) -> tuple[Edge, ...]:
+        """Who waits for whom, from the holder of the key on to one who waits for this flow: nothing where none does."""

@@ -109,6 +109,10 @@ class ClusterStore:
         """As `Store.inspect()`."""
         return self.part(key).inspect(key)
 
+    def follow(self, key: Key, *, flow: str) -> tuple[Edge, ...]:
+        """As `Store.follow()`, within the bucket."""
+        return self.part(key).follow(key, flow=flow)
+
     def acquire_many(
         self, keys: Sequence[Key], *, token: str, ttl: float, holder: str, way: Way, limit: int, channel: str = ""
     ) -> TakenMany | Blocked | tuple[Edge, ...]:

@@ -213,6 +213,10 @@ class QuorumStore:
         """Say who holds the key, if anyone does."""
         return self.inspect_many([key])[0]
 
+    def follow(self, key: Key, *, flow: str) -> tuple[Edge, ...]:
+        """As `Store.follow()`, but it sees none: no node by itself knows who waits."""
+        return ()
+
     def inspect_many(self, keys: Sequence[Key]) -> list[Held | None]:
         """Say who holds each of the keys."""
         replies = self.panel.ask_enough(lambda _, node: node.look(keys), within=PATIENCE)

@@ -168,6 +168,10 @@ class RedisStore:
         """Say who holds the key, if anyone does."""
         return self._run(self._verbs.inspect(key), key)
 
+    def follow(self, key: Key, *, flow: str) -> tuple[Edge, ...]:
+        """Who waits for whom, from the holder of the key on to one who waits for this flow."""
+        return self._run(self._verbs.follow(key, flow=flow), key)
+
     def _counted(self, ttl: float, ask: Evaluating | None = None) -> dict[str, Any]:
         """How to ask where it is not asked as usual: so that replicas are waited for."""
         ask = self._replicas.after(ask or self._evaluating, ttl=ttl) if self._replicas else ask

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..keys import Key
 
 ACQUIRE, RELEASE, LEAVE, FORCE = map(scripts.load, ("acquire", "release", "leave", "force"))
-RENEW, INSPECT, KEEP = map(scripts.load, ("renew", "inspect", "keep"))
+RENEW, INSPECT, KEEP, FOLLOW = map(scripts.load, ("renew", "inspect", "keep", "follow"))
 
 RELEASE_NOTE_MS = 10_000
 """How long a release is remembered for the case that its reply is lost and the client sends it again: twice
@@ -164,6 +164,10 @@ class Verbs:
         """Learn who holds the key."""
         names = self._names(key.name)
         return Call(INSPECT, Keys((names.lock, names.queue, names.waiters)), (), read_inspect)
+
+    def follow(self, key: Key, *, flow: str) -> Call[tuple[Edge, ...]]:
+        """Learn whether who holds the key waits for the flow, and around which corners."""
+        return Call(FOLLOW, self._names(key.name).all, (flow, key.name, self._root), read_edges)
 
     def keep(self, key: Key, *, channel: str) -> Call[Kept]:
         """Keep the places of those who wait for the key and listen on the channel."""
