@@ -125,23 +125,34 @@ def test_who_gets_an_answer_may_close_the_connection(real_redis, going_through):
     assert going_through(work()) == ([b"PONG", redis.ConnectionError], 1)
 
 
+@with_hiredis
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-def test_what_ends_a_loop_does_so_where_an_answer_is_heard_too(place, going_through, error):
-    async def end(connection: LoopConnection) -> None:
-        await ask(connection, "PING")
-        raise error
+def test_what_ends_a_loop_does_so_where_an_answer_is_heard_too(real_redis, going_through, error):
+    """And the answer that has come with that one reaches who waits for it."""
+    heard = []
 
     async def work() -> None:
-        connection = await opened(place)
-        ends = asyncio.create_task(end(connection))
+        connection = await opened("real")
+
+        async def end() -> None:
+            await connection.send([b"*1\r\n$4\r\nPING\r\n" * 2])
+            raise error
+
+        async def hear() -> None:
+            second: Reply[Any] = Reply(loop=asyncio.get_running_loop())
+            connection._sent.append((0, second))
+            heard.append(await second)
+
+        tasks = [asyncio.create_task(end()), asyncio.create_task(hear())]
         try:
             await asyncio.sleep(60)
         finally:
             await connection.aclose()
-            await asyncio.wait([ends])
+            await asyncio.wait(tasks)
 
     with pytest.raises(error):
         going_through(work())
+    assert heard == [b"PONG"]
 
 
 def test_a_refusal_is_raised_where_it_was_asked_for(place, going_through):
