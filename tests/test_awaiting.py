@@ -222,7 +222,7 @@ async def test_thousands_of_children_ask_once_in_a_while(loop, monkeypatch):
 
 
 async def test_who_cannot_ask_waits(loop, monkeypatch):
-    def unavailable(*args: Any, **named: Any) -> None:
+    async def unavailable(*args: Any, **named: Any) -> None:
         raise StoreUnavailable("not now")
 
     monkeypatch.setattr(RedisStore, "follow", unavailable)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from redis.exceptions import NoScriptError, TimeoutError
 
@@ -32,6 +32,7 @@ class LoopStore(RedisStore):
     """
 
     _connections: Any
+    _connections_to: ClassVar[Any] = LoopConnection
 
     def __init__(self, store: RedisStore) -> None:
         super().__init__(store._connect, scope=store.scope, prefix=store.prefix, root=store.root)
@@ -89,9 +90,6 @@ class LoopStore(RedisStore):
             return call.read(await arun(self._sending(call, meanwhile, begun=begun, **how)))
         except FAULTS as error:
             raise self._unavailable(error, key, others) from error
-
-    def _connections_to(self, pool: Any) -> Any:
-        return LoopConnection(pool)
 
     def _subscribe(self, channel: str) -> Coroutine[Any, Any, LoopSubscription]:  # type: ignore[override]
         return subscribe(self._connections or self._open(), channel, self._secrets)

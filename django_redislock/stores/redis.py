@@ -49,6 +49,7 @@ class RedisStore:
     """
 
     _evaluating: ClassVar[Any] = staticmethod(evaluating)
+    _connections_to: ClassVar[Any] = Connections
 
     def __init__(
         self,
@@ -210,11 +211,9 @@ class RedisStore:
     def _open(self) -> Connections:
         pool = self._connect().connection_pool
         self._secrets = secrets_in(pool.connection_kwargs)
-        self._connections = self._connections_to(pool)
-        return self._connections
-
-    def _connections_to(self, pool: Any) -> Connections:
-        return Connections(pool)
+        connections: Connections = self._connections_to(pool)
+        self._connections = connections
+        return connections
 
     def _rest(self) -> None:
         """Who waits keeps the wake-up connection alone."""
