@@ -49,7 +49,7 @@ class RedisStore:
     """
 
     _evaluating: ClassVar[Any] = staticmethod(evaluating)
-    _connections_to: ClassVar[Any] = Connections
+    _connections_to: ClassVar[type[Connections]] = Connections
 
     def __init__(
         self,
@@ -211,9 +211,8 @@ class RedisStore:
     def _open(self) -> Connections:
         pool = self._connect().connection_pool
         self._secrets = secrets_in(pool.connection_kwargs)
-        connections: Connections = self._connections_to(pool)
-        self._connections = connections
-        return connections
+        self._connections = self._connections_to(pool)
+        return self._connections
 
     def _rest(self) -> None:
         """Who waits keeps the wake-up connection alone."""
