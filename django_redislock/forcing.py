@@ -78,7 +78,7 @@ def hand_over(seized: Sequence[Seized]) -> None:
     for one in seized:
         clock.sleep(max(0.0, one.at + PAUSE - clock.now()))
         try:
-            one.lock.store.release(one.lock.key, token=one.token)
+            one.lock.store.release(one.lock.key, token=one.token, ttl=TTL)
         except StoreUnavailable as error:
             logger.warning("Not handed over, and free in %g s: %s. %s", TTL, one.lock.key, error)
 

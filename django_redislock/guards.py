@@ -7,6 +7,7 @@ from asyncio import _get_running_loop
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import Literal
 
@@ -14,10 +15,11 @@ from asgiref.sync import sync_to_async
 from django.utils.asyncio import async_unsafe
 
 from . import signals
+from .conf import Options
 from .exceptions import LockBusy, LockNotHeld
 from .handler import Locks, locks
 from .holder import Holder
-from .holds import Flow, Hold, aenter, current_flow, enter, enter_again
+from .holds import Flow, Hold, current_flow, enter_again
 from .keeping import Entry, Keeper, has_waiting_thread, tell
 from .keylock import KeyLock, not_held
 from .keys import Key
@@ -138,28 +140,64 @@ class Guard(Keeper):
         place = locks[self._terms.alias]
         lock, flow = place.lock(name, model=self._model), current_flow()
         hold = enter_again(flow, lock)
-        if hold is None:
-            ttl, wait = self._limits(place, wait)
-            hold = self._acquire(flow, lock, ttl=ttl, wait=wait, meanwhile=meanwhile)
-            self._announce([hold], place.options)
-        entry = Entry([hold])
-        self._entries.append(entry)
-        return entry
+        if hold is not None:
+            return self._entered(Entry([hold]))
+        if _get_running_loop() is not None:
+            ensure_may_block()
+        ttl, wait = self._limits(place, wait)
+        coming: list[Entry] = []
+        prepare = partial(self._prepare, coming, flow=flow, lock=lock, options=place.options, meanwhile=meanwhile)
+        try:
+            lock.acquire(flow=flow.name, ttl=ttl, wait=wait, meanwhile=prepare)
+        except LockBusy as error:
+            self._send(signals.lock_contended, error=error)
+            raise
+        return self._acquired(*coming)
 
     async def _aenter(self, name: str, *, wait: Wait = UNSET) -> Entry:
         """As `_enter()`."""
         place = locks[self._terms.alias]
         lock, flow = place.lock(name, model=self._model), current_flow()
         hold = enter_again(flow, lock)
-        if hold is None:
-            ttl, wait = self._limits(place, wait)
-            try:
-                hold = await aenter(flow, lock, ttl=ttl, wait=wait)
-            except LockBusy as error:
-                self._send(signals.lock_contended, error=error)
-                raise
-            self._announce([hold], place.options)
-        entry = Entry([hold])
+        if hold is not None:
+            return self._entered(Entry([hold]))
+        ttl, wait = self._limits(place, wait)
+        coming: list[Entry] = []
+        prepare = partial(self._prepare, coming, flow=flow, lock=lock, options=place.options)
+        lookout = flow.lookout([lock])
+        look = None if lookout is None else lookout.look
+        try:
+            await lock.aacquire(flow=flow.name, ttl=ttl, wait=wait, meanwhile=prepare, look=look)
+        except LockBusy as error:
+            self._send(signals.lock_contended, error=error)
+            raise
+        finally:
+            if lookout is not None:
+                lookout.end()
+        return self._acquired(*coming)
+
+    def _prepare(
+        self,
+        coming: list[Entry],
+        lease: Lease,
+        *,
+        flow: Flow,
+        lock: KeyLock,
+        options: Options,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> None:
+        """What there will be if the lease is granted: the entry of a hold, told of its loss. It may be called again."""
+        coming[:] = [Entry([Hold(flow, lock, lease)])]
+        self._take_charge(coming[0].holds, options)
+        if meanwhile is not None:
+            meanwhile()
+
+    def _acquired(self, entry: Entry) -> Entry:
+        entry.flow.add(entry.holds[0])
+        self._announce(entry.holds)
+        return self._entered(entry)
+
+    def _entered(self, entry: Entry) -> Entry:
         self._entries.append(entry)
         return entry
 
@@ -168,17 +206,6 @@ class Guard(Keeper):
         _, ttl, usual, _ = self._terms
         wait = usual if wait is UNSET else wait
         return place.options.ttl if ttl is UNSET else ttl, place.options.wait if wait is UNSET else wait
-
-    def _acquire(
-        self, flow: Flow, lock: KeyLock, *, ttl: float, wait: float | None, meanwhile: Callable[[], object] | None
-    ) -> Hold:
-        if _get_running_loop() is not None:
-            ensure_may_block()
-        try:
-            return enter(flow, lock, ttl=ttl, wait=wait, meanwhile=meanwhile)
-        except LockBusy as error:
-            self._send(signals.lock_contended, error=error)
-            raise
 
 
 @async_unsafe("A lock that blocks its thread cannot be acquired in an async context: use `async with`.")

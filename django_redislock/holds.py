@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 from weakref import ref
 
 from . import forks
-from .lookout import Lookout
+from .lookout import Lookout, Owner
 from .manylock import Taken, aacquire_all, aacquire_free, acquire_all, acquire_free
 from .runners import Runner, current_task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from .keylock import KeyLock
     from .lease import Lease
@@ -73,16 +73,20 @@ class Flow:
         """This flow's holds on those of the locks that it has."""
         return [self._holds[lock.slot] for lock in locks if lock.slot in self._holds] if self._holds else []
 
-    def add(self, lock: KeyLock, lease: Lease) -> Hold:
+    def has(self, name: str) -> bool:
+        """Whether it holds a key of this name."""
+        return any(key == name for _, key in list(self._holds))
+
+    def add(self, hold: Hold) -> Hold:
         """Note that this flow owns the lease."""
         if not self._runner.is_alive:  # one context may be that of several tasks, one after the other
             self._runner = Runner()
-        hold = self._holds[lock.slot] = Hold(self, lock, lease)
+        self._holds[hold.lock.slot] = hold
         return hold
 
     def add_all(self, taken: Taken) -> list[Hold]:
         """As `add()`, for each."""
-        return [self.add(lock, lease) for lock, lease in taken]
+        return [self.add(Hold(self, lock, lease)) for lock, lease in taken]
 
     def living_holds(self) -> list[Hold]:
         """What it holds, as long as its thread lives: what that has left behind nobody will give back."""
@@ -105,15 +109,21 @@ class Flow:
         return True
 
     def lookout(self, locks: Iterable[KeyLock]) -> Lookout | None:
-        """For a task that may have to wait for these, where a flow around this one has any of them."""
-        leases: dict[str, tuple[Lease, Runner]] = {}
-        around = self._outer
+        """For a task that may have to wait for these, where a flow around this one has anything."""
+        around = self._outer_owner()
+        task = None if around is None else current_task()
+        if task is None:
+            return None
+        owners = []
         while around is not None:
-            for hold in filter(None, map(around.find, locks)):
-                leases.setdefault(hold.lock.key.name, (hold.lease, around._runner))
-            around = around._outer
-        task = current_task() if leases else None
-        return None if task is None else Lookout(task, leases)
+            holds = around.find_all(locks)
+            leases = {hold.lock.key.name: hold.lease for hold in holds}
+            owners.append(Owner(around.name, around._runner, leases, around.has))
+            around = around._outer_owner()
+        return Lookout(task, owners, {lock.key.name: lock.store for lock in locks})
+
+    def _outer_owner(self) -> Flow | None:
+        return None if self._outer is None else self._outer.nearest_owner()
 
     def nearest_owner(self) -> Flow | None:
         """This flow or the closest one around it that owns anything."""
@@ -200,21 +210,3 @@ async def aenter_free(locks: Sequence[KeyLock], *, ttl: float, limit: int) -> li
     """As `enter_free()`, on an event loop."""
     flow = current_flow()
     return flow.add_all(await aacquire_free(locks, flow=flow.name, ttl=ttl, limit=limit))
-
-
-def enter(
-    flow: Flow, lock: KeyLock, *, ttl: float, wait: float | None, meanwhile: Callable[[], object] | None = None
-) -> Hold:
-    """Acquire the lock for the flow. Takes and raises what `KeyLock.acquire()` does."""
-    return flow.add(lock, lock.acquire(flow=flow.name, ttl=ttl, wait=wait, meanwhile=meanwhile))
-
-
-async def aenter(flow: Flow, lock: KeyLock, *, ttl: float, wait: float | None) -> Hold:
-    """As `enter()`, on an event loop."""
-    lookout = flow.lookout([lock])
-    look = None if lookout is None else lookout.look
-    try:
-        return flow.add(lock, await lock.aacquire(flow=flow.name, ttl=ttl, wait=wait, look=look))
-    finally:
-        if lookout is not None:
-            lookout.end()

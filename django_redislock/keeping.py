@@ -206,15 +206,17 @@ class Keeper(ABC):
     ) -> None:
         tell(await shielded(self._afinish(self._exited_entry())), error)
 
-    def _announce(self, holds: Sequence[Hold], options: Options) -> None:
-        """Have them renewed, and tell who listens that these were acquired. All of them were acquired at once."""
+    def _take_charge(self, holds: Sequence[Hold], options: Options) -> None:
+        """Be told of their losses."""
         self._options = options
         handle: ref[Handle] = ref(self)
-        lease = None
         for hold in holds:
-            lease = hold.lease
-            lease.handle = handle
-        if lease is not None:
+            hold.lease.handle = handle
+
+    def _announce(self, holds: Sequence[Hold]) -> None:
+        """Have them renewed, and tell who listens that these were acquired. All of them were acquired at once."""
+        if holds:
+            lease = holds[0].lease
             soonest, max_hold = lease.ttl / 3, self._terms.max_hold
             if max_hold is not UNSET and max_hold is not None and max_hold < soonest:
                 soonest = max_hold

@@ -38,6 +38,10 @@ def operator_token() -> str:
     return "!" + os.urandom(16).hex()
 
 
+def nothing(lease: Lease) -> None:
+    """What there is to do meanwhile, if nothing is."""
+
+
 class KeyLock:
     """The lock on one key of one store. What begins with an a is for event loops, and asks the store's twin there."""
 
@@ -50,22 +54,32 @@ class KeyLock:
         """What is the same for all that are this lock."""
 
     def acquire(
-        self, *, flow: str, ttl: float, wait: float | None, meanwhile: Callable[[], object] | None = None
+        self, *, flow: str, ttl: float, wait: float | None, meanwhile: Callable[[Lease], object] = nothing
     ) -> Lease:
         """Take the key for `ttl` seconds, waiting at most `wait` seconds for it (0: one try; `None`: for ever).
 
-        `flow` names who asks; `meanwhile` is called while an answer is on its way, perhaps more than once. Raises
-        `LockBusy` or, when it waited, `WaitTimeout`; `Deadlock` when waiting would never end; `StoreUnavailable` when
-        Redis cannot be asked.
+        `flow` names who asks. `meanwhile` is called while an answer is on its way, perhaps more than once, with the
+        lease, should it be granted. Raises `LockBusy` or, when it waited, `WaitTimeout`; `Deadlock` when waiting would
+        never end; `StoreUnavailable` when Redis cannot be asked.
         """
-        return run(self._acquiring(self.store, self._request(flow, ttl, meanwhile), wait))
+        return run(self._acquiring(self.store, flow=flow, ttl=ttl, wait=wait, meanwhile=meanwhile))
 
-    async def aacquire(self, *, flow: str, ttl: float, wait: float | None, look: Look | None = None) -> Lease:
+    async def aacquire(
+        self,
+        *,
+        flow: str,
+        ttl: float,
+        wait: float | None,
+        meanwhile: Callable[[Lease], object] = nothing,
+        look: Look | None = None,
+    ) -> Lease:
         """As `acquire()`. Cancelled, it gives back what it may have got.
 
         `look` is called with what the store says while it waits, and may raise what ends that.
         """
-        return await arun(self._acquiring(self.store.twin, self._request(flow, ttl, look=look), wait))
+        return await arun(
+            self._acquiring(self.store.twin, flow=flow, ttl=ttl, wait=wait, meanwhile=meanwhile, look=look)
+        )
 
     def release(self, lease: Lease) -> Answer:
         """Give the key back; the answer tells whether it was still held.
@@ -73,12 +87,12 @@ class KeyLock:
         Raises `LockNotHeld` in a child of `fork`, `StoreUnavailable` when Redis cannot be asked.
         """
         self.ensure_ours(lease)
-        return ended(lease, self.store.release(self.key, token=lease.token))
+        return ended(lease, self.store.release(self.key, token=lease.token, ttl=lease.ttl))
 
     async def arelease(self, lease: Lease) -> Answer:
         """As `release()`."""
         self.ensure_ours(lease)
-        return ended(lease, await self.store.twin.release(self.key, token=lease.token))
+        return ended(lease, await self.store.twin.release(self.key, token=lease.token, ttl=lease.ttl))
 
     def extend(self, lease: Lease, ttl: float) -> None:
         """Keep the key for another `ttl` seconds from now.
@@ -100,12 +114,27 @@ class KeyLock:
                 key=self.key.name,
             )
 
-    def _request(
-        self, flow: str, ttl: float, meanwhile: Callable[[], object] | None = None, look: Look | None = None
-    ) -> Request:
-        return Request(self.key, new_token(flow), ttl, encode_current(), meanwhile, look)
+    def _acquiring(
+        self,
+        store: Any,
+        *,
+        flow: str,
+        ttl: float,
+        wait: float | None,
+        meanwhile: Callable[[Lease], object],
+        look: Look | None = None,
+    ) -> Steps[Lease]:
+        token, lease = new_token(flow), None
 
-    def _acquiring(self, store: Any, request: Request, wait: float | None) -> Steps[Lease]:
+        def make() -> Lease:
+            # Before the answer is there, it costs no time. This does not know the request, which knows this: else they
+            # would keep the lease until they are collected.
+            nonlocal lease
+            lease = Lease(key=self.key, token=token, ttl=ttl, extender=self)
+            meanwhile(lease)
+            return lease
+
+        request = Request(self.key, token, ttl, encode_current(), make, look)
         try:
             answer: Outcome = yield from obtaining(store, request, wait=wait)
         except StoreUnavailable:
@@ -119,8 +148,7 @@ class KeyLock:
             raise busy(self.key, answer, wait=wait)
         if not isinstance(answer, Obtained):
             raise deadlock(self.key, answer)
-        ttl, asked_at = request.ttl, answer.at
-        return Lease(key=self.key, token=request.token, fence=answer.fence, ttl=ttl, asked_at=asked_at, extender=self)
+        return (lease or make()).begin(fence=answer.fence, asked_at=answer.at)
 
     def _extending(self, store: Any, lease: Lease, ttl: float) -> Steps[None]:
         self.ensure_ours(lease)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from . import clock, forks
 from .exceptions import LeaseLost, LossReason
@@ -88,19 +88,12 @@ class Lease:
         "ttl",
     )
 
-    def __init__(self, *, key: Key, token: str, fence: int, ttl: float, asked_at: float, extender: Extender) -> None:
+    def __init__(self, *, key: Key, token: str, ttl: float, extender: Extender) -> None:
         self.key = key
         self.token = token
         """The secret that proves ownership. It is never shown."""
-        self.fence = fence
-        """Grows with every new owner of the key; hand it to what lies outside the database."""
         self.ttl = ttl
         """Seconds that the server keeps the lease."""
-        self.acquired_at = asked_at
-        self.confirmed_at = asked_at
-        """Instant of the local monotonic clock of the last question that the store has answered with yes."""
-        self.deadline = asked_at + clock.safe_ttl(ttl)
-        """Instant of the local monotonic clock after which the lease is no longer trusted."""
         self.pid = forks.noticed()
         """The process that acquired it; a child of `fork` has a copy of the lease, but not the right."""
         self._state = LeaseState.HELD
@@ -109,6 +102,17 @@ class Lease:
         """What its owner has in hand; `None` while it is being acquired."""
         self.reason: LossReason | None = None
         """Why it was lost, once it is."""
+
+    def begin(self, *, fence: int, asked_at: float) -> Self:
+        """Note that the store has granted it to a question asked at `asked_at`; gives it, which nobody has before."""
+        self.fence = fence
+        """Grows with every new owner of the key; hand it to what lies outside the database."""
+        self.acquired_at = asked_at
+        self.confirmed_at = asked_at
+        """Instant of the local monotonic clock of the last question that the store has answered with yes."""
+        self.deadline = asked_at + clock.safe_ttl(self.ttl)
+        """Instant of the local monotonic clock after which the lease is no longer trusted."""
+        return self
 
     def __repr__(self) -> str:
         return f"<Lease {self.key} fence={self.fence} {self.state}>"

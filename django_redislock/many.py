@@ -130,7 +130,8 @@ class ManyGuard(Keeper):
         except LockBusy as error:
             self._send(signals.lock_contended, error=error)
             raise
-        self._announce(holds, options)
+        self._take_charge(holds, options)
+        self._announce(holds)
         return holds
 
     @async_unsafe("A lock that blocks its thread cannot be acquired in an async context: use async with.")

@@ -61,7 +61,9 @@ class Wish:
         return [
             (
                 lock,
-                Lease(key=lock.key, token=self.token, fence=fence, ttl=self.ttl, asked_at=asked_at, extender=lock),
+                Lease(key=lock.key, token=self.token, ttl=self.ttl, extender=lock).begin(
+                    fence=fence, asked_at=asked_at
+                ),
             )
             for lock, fence in zip(self.locks, taken.fences, strict=True)
             if fence
@@ -206,7 +208,8 @@ def releasing_all(held: Sequence[tuple[KeyLock, Lease]], whom: Callable[[Store],
     for token, indexes in by_token.items():
         locks, leases = zip(*[held[index] for index in indexes], strict=True)
         locks[0].ensure_ours(leases[0])
-        told = yield whom(locks[0].store.whole).release_many([lock.key for lock in locks], token=token)
+        ttl = max(lease.ttl for lease in leases)
+        told = yield whom(locks[0].store.whole).release_many([lock.key for lock in locks], token=token, ttl=ttl)
         ended_all(leases, told)
         for index, answer in zip(indexes, told, strict=True):
             answers[index] = answer

@@ -66,6 +66,31 @@ class Reply(asyncio.Future[T]):
         """As `Future.cancel()`. Where that is refused, the task is told when it goes on."""
         return not self.is_kept and super().cancel(msg)
 
+    def come(self, value: T) -> None:
+        """Set the result. One task that waits for it, and for nothing else, goes on at once, not a round later.
+
+        Called by the loop: no task is running.
+        """
+        waiting: Any = self._callbacks or ()
+        wake, context = waiting[0] if len(waiting) == 1 else NOBODY
+        if not isinstance(getattr(wake, "__self__", None), asyncio.Task) or asyncio.current_task() is not None:
+            self.set_result(value)
+            return
+        self.remove_done_callback(wake)
+        self.set_result(value)
+        try:
+            context.run(wake, self)
+        except (KeyboardInterrupt, SystemExit) as error:
+            self.get_loop().call_soon(fail, error)  # out of the loop, as if it had come from there
+
+
+NOBODY: Any = (None, None)
+
+
+def fail(error: BaseException) -> None:
+    """Raise it."""
+    raise error
+
 
 async def shielded(coroutine: Coroutine[Any, Any, T]) -> T:
     """Await it to its end also when the task is cancelled meanwhile; that is raised when it has ended.

@@ -20,7 +20,7 @@ GLANCE, LONGEST_GLANCE = 0.2, 30.0
 """Seconds between two looks of one who looks whether its waiting can end: twice as many each time, up to a limit."""
 
 Look = Callable[[Key, Held], object]
-"""Takes a key, and what the store has said of it; raises where waiting for it would never end."""
+"""Takes a key, and what the store has said of it; raises where waiting for it would never end. May be to be awaited."""
 
 
 class Request(NamedTuple):
@@ -114,7 +114,7 @@ def listening(ear: Any, seconds: float, look: Callable[[], object] | None) -> St
     """Listen so long at most, and look from time to time. As `Ear.listen()`."""
     end, pause = clock.now() + seconds, GLANCE
     while look is not None:
-        look()
+        yield look()
         glance = min(end, clock.now() + pause)
         pause = min(LONGEST_GLANCE, pause * 2)
         grant: Grant | None = yield ear.listen(glance - clock.now())

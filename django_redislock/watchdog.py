@@ -171,7 +171,7 @@ class Rounds:
 def hand_over(hold: Hold) -> None:
     """Give the key to the next one."""
     try:
-        hold.lock.store.release(hold.lock.key, token=hold.lease.token)
+        hold.lock.store.release(hold.lock.key, token=hold.lease.token, ttl=hold.lease.ttl)
     except StoreUnavailable as error:
         logger.debug("%s could not be handed over and ends with its ttl: %s", hold.lock.key, error)
     except Exception:

@@ -64,14 +64,14 @@ class Line:
         self.store.leave(key, token=token_of(who))
 
     def release(self, who: str, key: Key = KEY) -> Answer:
-        return self.store.release(key, token=token_of(who))
+        return self.store.release(key, token=token_of(who), ttl=60)
 
     def force(self, key: Key = KEY) -> Held | None:
         """An operator takes the key away and hands it over; gives who held it."""
         token = operator_token()
         held = self.store.force(key, token=token, ttl=10)
         if held is not None:
-            assert self.store.release(key, token=token) is Answer.DONE
+            assert self.store.release(key, token=token, ttl=60) is Answer.DONE
         return held
 
     def owner(self, key: Key = KEY) -> str | None:

@@ -271,13 +271,13 @@ class Model:
         return Given([self.owner == token], is_late=self.is_late)
 
     def withdraw(self, keys: Sequence[Key], *, token: str) -> Given[list[None]]:
-        self.give_back(keys, token=token)
+        self.give_back(keys, token=token, ttl=60)
         return Given([None])
 
     def settle(self, keys: Sequence[Key], *, token: str) -> None:
         self.owner = "" if self.owner == token else self.owner
 
-    def give_back(self, keys: Sequence[Key], *, token: str) -> Given[list[Answer]]:
+    def give_back(self, keys: Sequence[Key], *, token: str, ttl: float) -> Given[list[Answer]]:
         was = self.owner == token
         self.settle(keys, token=token)
         return Given([Answer.DONE if was else Answer.GONE])

@@ -477,11 +477,62 @@ def test_a_reply_can_be_cancelled_but_by_who_is_shielded(is_shielded):
         await asyncio.sleep(0)
         was_cancelled = reply.cancelled()
         if not was_cancelled:
-            reply.set_result("it came")
+            asyncio.get_running_loop().call_soon(reply.come, "it came")
         await asyncio.wait([task], timeout=5)
         return was_cancelled, task.cancelled(), heard
 
     assert going_through(work()) == ((False, True, ["it came"]) if is_shielded else (True, True, []))
+
+
+@pytest.mark.parametrize("waiters", [1, 2])
+def test_one_who_waits_for_a_reply_goes_on_when_that_comes(waiters):
+    """Not a round of the loop later. Where several wait, each has its turn."""
+
+    async def work() -> list[str]:
+        reply: Reply[str] = Reply(loop=asyncio.get_running_loop())
+        seen: list[str] = []
+
+        async def wait() -> None:
+            seen.append(await reply)
+
+        tasks = [asyncio.create_task(wait()) for _ in range(waiters)]
+        await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        loop.call_soon(reply.come, "it came")
+        loop.call_soon(seen.append, "the same round")
+        await asyncio.wait(tasks)
+        return seen
+
+    ends = {1: ["it came", "the same round"], 2: ["the same round", "it came", "it came"]}
+    assert going_through(work()) == ends[waiters]
+
+
+def test_nobody_goes_on_within_another_task():
+    async def work() -> list[str]:
+        reply: Reply[str] = Reply(loop=asyncio.get_running_loop())
+        seen: list[str] = []
+
+        async def wait() -> None:
+            seen.append(await reply)
+
+        task = asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        reply.come("it came")
+        seen.append("told")
+        await task
+        return seen
+
+    assert going_through(work()) == ["told", "it came"]
+
+
+def test_a_reply_that_comes_for_nobody_is_kept():
+    async def work() -> str:
+        reply: Reply[str] = Reply(loop=asyncio.get_running_loop())
+        asyncio.get_running_loop().call_soon(reply.come, "it came")
+        await asyncio.sleep(0.01)
+        return await reply
+
+    assert going_through(work()) == "it came"
 
 
 def test_what_fails_while_it_is_shielded_is_raised_where_it_waits():

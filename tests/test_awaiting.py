@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
 
-from django_redislock import Deadlock, LeaseLost, WaitTimeout, lock, lock_many
+from django_redislock import Deadlock, LeaseLost, StoreUnavailable, WaitTimeout, lock, lock_many
 from django_redislock import waiting as waiting_module
 from django_redislock.forcing import force_release
+from django_redislock.stores.redis import RedisStore
 
 pytestmark = pytest.mark.usefixtures("lock_alias")
 
@@ -126,6 +131,104 @@ async def test_of_children_that_all_want_it_the_last_one_is_refused_and_the_othe
             await asyncio.gather(*children)
     answers = await asyncio.gather(*children, return_exceptions=True)
     assert sorted(type(answer) is Deadlock for answer in answers) == [False, False, False, True]
+
+
+# Around a corner: who has what the child wants waits for what its parent has
+
+
+@asynccontextmanager
+async def another_wants(name: str, *, has: str, after: float = 0) -> AsyncIterator[threading.Event]:
+    """A thread has a lock, and waits for one more so many seconds after it is told to."""
+    begun, told = threading.Event(), threading.Event()
+
+    def work() -> str:
+        with lock(has, wait=FOR_LONG):
+            begun.set()
+            told.wait()
+            time.sleep(after)
+            with lock(name, wait=FOR_LONG):
+                return "had both"
+
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(work)
+        await asyncio.to_thread(begun.wait)
+        try:
+            yield told
+        finally:
+            told.set()
+            assert await asyncio.wrap_future(answer) == "had both"
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("wait", [FOR_LONG, None])
+@pytest.mark.parametrize("how", [by_itself, gathered, in_a_group, by_a_grandchild])
+async def test_a_child_is_refused_what_another_has_who_waits_for_its_parent(loop, how, wait, at_once):
+    async with another_wants("a", has="b", after=0 if at_once else SHORT) as told:
+        async with lock("a"):
+            told.set()
+            if at_once:
+                await loop.until_waiting("a")
+            with pytest.raises(
+                Deadlock, match=r"^Waiting for b would never end: b, held by .*, who waits for a"
+            ) as refused:
+                await how(enter("b", wait=wait))
+            assert await loop.waiters_of("b") == 0
+    assert str(refused.value).partition(". ")[0].endswith(", who awaits this very task")
+    assert [edge.key for edge in refused.value.edges] == ["b", "a"]
+    assert refused.value.holder.thread.startswith("ThreadPoolExecutor")
+
+
+async def test_of_two_children_around_a_corner_one_is_refused_and_the_other_goes_on(loop):
+    async with another_wants("a", has="b") as told:
+        async with lock("a"):
+            told.set()
+            await loop.until_waiting("a")
+            children = [asyncio.create_task(enter("b")) for _ in range(2)]
+            with pytest.raises(Deadlock):
+                await asyncio.gather(*children)
+        answers = await asyncio.gather(*children, return_exceptions=True)
+    assert sorted(type(answer) is Deadlock for answer in answers) == [False, True]
+
+
+async def test_a_child_waits_for_another_who_waits_for_nobody(loop):
+    async with loop.held_by_another(lock("b")), lock("a"):
+        with pytest.raises(WaitTimeout):
+            await asyncio.gather(enter("b", wait=SHORT))
+
+
+async def test_a_child_that_is_not_awaited_waits_around_a_corner(loop):
+    async with another_wants("a", has="b") as told:
+        async with lock("a"):
+            told.set()
+            await loop.until_waiting("a")
+            child = asyncio.create_task(enter("b"))
+            await asyncio.sleep(SHORT)
+            assert not child.done()
+        assert await child == "entered"
+
+
+async def test_thousands_of_children_ask_once_in_a_while(loop, monkeypatch):
+    asked, follow = [], RedisStore.follow
+
+    def note(*args: Any, **named: Any) -> Any:
+        asked.append(named["flow"])
+        return follow(*args, **named)
+
+    monkeypatch.setattr(RedisStore, "follow", note)
+    async with loop.held_by_another(lock("b")), lock("a"):
+        with suppress(WaitTimeout):
+            await asyncio.gather(*(enter("b", wait=1.5) for _ in range(200)))
+    assert len(asked) <= 4
+
+
+async def test_who_cannot_ask_waits(loop, monkeypatch):
+    async def unavailable(*args: Any, **named: Any) -> None:
+        raise StoreUnavailable("not now")
+
+    monkeypatch.setattr(RedisStore, "follow", unavailable)
+    async with loop.held_by_another(lock("b")), lock("a"):
+        with pytest.raises(WaitTimeout):
+            await asyncio.gather(enter("b", wait=SHORT))
 
 
 def test_a_thread_that_waits_for_the_loop_counts():

@@ -122,7 +122,7 @@ class TestOneLock:
         assert ear.listen(20) is None
         ear.close()
         assert isinstance(store.acquire(Key("a"), token=OURS, ttl=60, holder=WHO), Taken)
-        store.release(Key("a"), token=OURS)
+        store.release(Key("a"), token=OURS, ttl=60)
 
     @pytest.mark.parametrize(("are_neighbours", "refusal"), [(True, Deadlock), (False, WaitTimeout)])
     def test_a_cycle_is_refused_within_a_bucket_and_times_out_across(self, apart, are_neighbours, refusal):
@@ -229,7 +229,7 @@ class TestSeveral:
         keys = list(map(Key, apart))
         store.acquire_many(keys, token=OURS, ttl=30, holder=WHO, way=Way.ALL, limit=3)
         forced_out(store, keys[1])
-        assert store.release_many(keys, token=OURS) == [Answer.DONE, Answer.FORCED, Answer.DONE]
+        assert store.release_many(keys, token=OURS, ttl=60) == [Answer.DONE, Answer.FORCED, Answer.DONE]
 
 
 class TestLooking:
@@ -289,8 +289,8 @@ class TestMovedSlots:
     @pytest.mark.parametrize(
         ("ask", "told"),
         [
-            (lambda store: store.release(A, token=OURS), Answer.DONE),
-            (lambda store: store.release_many([A], token=OURS), [Answer.DONE]),
+            (lambda store: store.release(A, token=OURS, ttl=60), Answer.DONE),
+            (lambda store: store.release_many([A], token=OURS, ttl=60), [Answer.DONE]),
             (lambda store: store.leave(A, token=OURS), None),
             (lambda store: store.leave_many([A], token=OURS), None),
             (lambda store: store.renew(A, token=OURS, ttl=40), Answer.DONE),
@@ -379,7 +379,7 @@ def forced_out(store: ClusterStore, key: Key) -> None:
     """An operator takes the key away, and gives it up."""
     token = operator_token()
     assert store.force(key, token=token, ttl=10) is not None
-    assert store.release(key, token=token) is Answer.DONE
+    assert store.release(key, token=token, ttl=60) is Answer.DONE
 
 
 def fail_over(cluster: ClusterSet, name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 import pytest
 from django.core.cache import caches
@@ -51,6 +52,16 @@ def away(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 class TestUse:
+    async def test_a_lock_that_was_given_back_is_gone_before_the_next_collection(self, face):
+        """What a test case does at the end of a transaction hangs on that."""
+        guards = [lock("a"), lock("a")]
+        for guard in guards:
+            async with face.within(guard):
+                pass
+        kept = ref(guards.pop())  # the first one has told the server the scripts
+        del guard
+        assert kept() is None
+
     async def test_the_block_gives_the_lease_and_gives_it_back(self, face):
         async with face.within(lock("a")) as lease:
             assert lease.state == "held"

@@ -91,7 +91,8 @@ EDGES = (
 
 
 def lost(reason: LossReason) -> Exception:
-    lease = Lease(key=KEY, token="", fence=41, ttl=30, asked_at=clock.now() - 31.5, extender=None)  # type: ignore[arg-type]
+    lease = Lease(key=KEY, token="", ttl=30, extender=None)  # type: ignore[arg-type]
+    lease.begin(fence=41, asked_at=clock.now() - 31.5)
     lease.deadline = clock.now() + (reason is not LossReason.EXPIRED)
     lease.end(reason)
     return lease.lost()

@@ -524,7 +524,7 @@ def force() -> object:
     token = operator_token()
     held = found.store.force(found.key, token=token, ttl=10)
     if held is not None:
-        assert found.store.release(found.key, token=token) is Answer.DONE
+        assert found.store.release(found.key, token=token, ttl=60) is Answer.DONE
     return held
 
 

@@ -64,7 +64,8 @@ def time(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def a_lease(*, ttl: float = 30, asked_at: float = START, extender: Any = None) -> Lease:
-    return Lease(key=Key("shelf"), token=TOKEN, fence=7, ttl=ttl, asked_at=asked_at, extender=extender or Extender())
+    lease = Lease(key=Key("shelf"), token=TOKEN, ttl=ttl, extender=extender or Extender())
+    return lease.begin(fence=7, asked_at=asked_at)
 
 
 @pytest.mark.usefixtures("time")

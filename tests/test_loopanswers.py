@@ -11,6 +11,7 @@ import redis
 import uvloop
 from redis.utils import HIREDIS_AVAILABLE
 
+from django_redislock.steps import Reply
 from django_redislock.stores.asking import FAULTS
 from django_redislock.stores.loopanswers import AnswersInProtocol, AnswersInTask, answers_of
 from django_redislock.stores.loopconnections import LoopConnection
@@ -93,6 +94,67 @@ def test_an_answer_may_come_in_pieces(place, size, going_through):
     assert going_through(work()) == [b"x" * size] * 3
 
 
+@with_hiredis
+def test_who_gets_an_answer_may_close_the_connection(real_redis, going_through):
+    """Who is to get the next one is told that it was closed, although that has come already."""
+
+    async def work() -> tuple[list[Any], int]:
+        connection = await opened("real")
+        answers: Any = connection.opened
+        ends, end = [], answers.end
+
+        def ending() -> None:
+            ends.append(asyncio.current_task())
+            end()
+
+        answers.end = ending
+
+        async def close() -> Any:
+            answer = await connection.send([b"*1\r\n$4\r\nPING\r\n" * 2])
+            connection.break_off(redis.ConnectionError("It was closed."))
+            return answer
+
+        closes = asyncio.create_task(close())
+        await asyncio.sleep(0)
+        connection._sent.append((0, Reply(loop=asyncio.get_running_loop())))  # of the second question
+        (_, second) = connection._sent[1]
+        told = await asyncio.gather(closes, second, return_exceptions=True)
+        await asyncio.wait([answers.closed])
+        return [told[0], type(told[1])], len(ends)
+
+    assert going_through(work()) == ([b"PONG", redis.ConnectionError], 1)
+
+
+@with_hiredis
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_what_ends_a_loop_does_so_where_an_answer_is_heard_too(real_redis, going_through, error):
+    """And the answer that has come with that one reaches who waits for it."""
+    heard = []
+
+    async def work() -> None:
+        connection = await opened("real")
+
+        async def end() -> None:
+            await connection.send([b"*1\r\n$4\r\nPING\r\n" * 2])
+            raise error
+
+        async def hear() -> None:
+            second: Reply[Any] = Reply(loop=asyncio.get_running_loop())
+            connection._sent.append((0, second))
+            heard.append(await second)
+
+        tasks = [asyncio.create_task(end()), asyncio.create_task(hear())]
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await connection.aclose()
+            await asyncio.wait(tasks)
+
+    with pytest.raises(error):
+        going_through(work())
+    assert heard == [b"PONG"]
+
+
 def test_a_refusal_is_raised_where_it_was_asked_for(place, going_through):
     async def work() -> Any:
         connection = await opened(place)
@@ -155,7 +217,8 @@ def test_what_is_no_answer_ends_it(real_redis, said, going_through):
         answers: Any = connection.opened
         asked = asyncio.create_task(ask(connection, "BLPOP", "nothing", "0"))
         await asyncio.sleep(0)
-        answers.data_received(said)
+        answers.get_buffer(-1)[: len(said)] = said
+        answers.buffer_updated(len(said))
         await asyncio.wait([answers.closed, asked])
         return connection.is_open, asked.exception()
 

@@ -251,9 +251,9 @@ class TestNames:
         store = locks[lock_alias].lock("a", model=None).store
         with lock_many(NAMES) as leases:
             keys, token = [lease.key for lease in sorted(leases, key=lambda lease: lease.key.name)], leases[0].token
-        again = store.release_many(keys, token=token)
+        again = store.release_many(keys, token=token, ttl=60)
         assert {answer.value for answer in again} == {"done"}
-        assert {answer.value for answer in store.release_many(keys[:2], token=token)} == {"gone"}
+        assert {answer.value for answer in store.release_many(keys[:2], token=token, ttl=60)} == {"gone"}
 
     def test_signals_are_sent_for_each(self, lock_alias):
         seen: list[str] = []
@@ -318,7 +318,7 @@ class TestInTheStore:
         assert set(self.index(lock_alias, names[0])) == set(names)
         renewals = [Renewal(Key(name), self.TERMS["token"], 60) for name in names]
         assert set(store.renew_many(renewals, within=10)) == {Answer.DONE}
-        assert store.release_many(list(map(Key, names)), token=self.TERMS["token"]) == [Answer.DONE] * number
+        assert store.release_many(list(map(Key, names)), token=self.TERMS["token"], ttl=60) == [Answer.DONE] * number
         assert left_in(lock_alias) == set()
 
     def test_those_that_wait_are_found_among_more_than_lua_can_pass_at_once(self, lock_alias, held_elsewhere):
@@ -338,7 +338,7 @@ class TestInTheStore:
         held = [store.inspect(Key(name)) for name in names]
         assert ends == pytest.approx([one.asked + one.remaining for one in held], abs=0.1)
         given, kept = names[::2], names[1::2]
-        store.release_many(list(map(Key, given)), token=self.TERMS["token"])
+        store.release_many(list(map(Key, given)), token=self.TERMS["token"], ttl=60)
         left = {name for name in names if name in self.index(lock_alias, name)}
         assert left == set(kept)
 
@@ -359,7 +359,7 @@ class TestInTheStore:
         client_of(lock_alias).set(held_index(names[3]).removesuffix("held") + "fence", above)
         fences = store.acquire_many(**self.all(names)).fences
         assert sorted(fences) == list(range(above + 1, above + 13))
-        store.release_many(list(map(Key, names)), token=self.TERMS["token"])
+        store.release_many(list(map(Key, names)), token=self.TERMS["token"], ttl=60)
         for name in names:
             with lock(name) as lease:
                 assert lease.fence > max(fences)

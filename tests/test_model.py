@@ -262,7 +262,7 @@ class Protocol(RuleBasedStateMachine):
             return
         token = person.believes.pop(key)
         expected = self.expected(key, token)
-        assert self.send(lambda: self.store.release(key, token=token), again=again) is expected
+        assert self.send(lambda: self.store.release(key, token=token, ttl=60), again=again) is expected
         if expected is Answer.DONE:
             self.hand_over(key)
 
@@ -298,7 +298,7 @@ class Protocol(RuleBasedStateMachine):
     def hand_over_what_was_forced(self, key: Key, again: bool) -> None:
         row = self.rows[key]
         if isinstance(row.owner, Operator):
-            release = lambda: self.store.release(key, token=row.token)
+            release = lambda: self.store.release(key, token=row.token, ttl=60)
             assert self.send(release, again=again) is Answer.DONE
             self.hand_over(key)
 

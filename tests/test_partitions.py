@@ -116,7 +116,9 @@ class TestCluster:
         replicate(cluster.owner(BUCKET), 1)
         assert (cluster.owner(BUCKET), names_in(alone)) == (replica, names_in(replica))
         assert not any("queue" in name or "waiters" in name for name in names_in(replica))
-        assert [majority.renew(KEY, token=OURS, ttl=60), majority.release(KEY, token=OURS)] == [Answer.ANOTHERS] * 2
+        assert [majority.renew(KEY, token=OURS, ttl=60), majority.release(KEY, token=OURS, ttl=60)] == [
+            Answer.ANOTHERS
+        ] * 2
         assert majority.inspect(KEY).fence == fence
 
     def test_with_min_replicas_it_gives_none_from_the_first_moment(self, alone, net, trusting):
@@ -165,7 +167,9 @@ class TestSentinel:
         replicate(sentinels.primary, 2)
         assert names_in(alone) == names_in(sentinels.primary)
         assert not any("queue" in name or "waiters" in name for name in names_in(alone))
-        assert [majority.renew(KEY, token=OURS, ttl=60), majority.release(KEY, token=OURS)] == [Answer.ANOTHERS] * 2
+        assert [majority.renew(KEY, token=OURS, ttl=60), majority.release(KEY, token=OURS, ttl=60)] == [
+            Answer.ANOTHERS
+        ] * 2
         assert majority.inspect(KEY).fence == fence
 
     def test_with_min_replicas_it_gives_none(self, alone, net):

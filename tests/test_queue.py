@@ -215,7 +215,7 @@ def test_what_an_operator_has_taken_away_is_nobodys_until_it_is_handed_over(line
     assert (line.owner(), line.heard("b"), line.release("a")) == ("a", [], Answer.FORCED)
     assert isinstance(line.ask("a", wait=False), Held)
     assert line.store.force(KEY, token=operator_token(), ttl=10) is None
-    assert line.store.release(KEY, token=token) is Answer.DONE
+    assert line.store.release(KEY, token=token, ttl=60) is Answer.DONE
     assert (line.owner(), len(line.heard("b"))) == ("b", 1)
 
 

@@ -46,7 +46,7 @@ def waiter(panel: Panel) -> Iterator[QuorumEar]:
 def give_back(nodes: list[Any]) -> None:
     """The other gives its votes back, at these nodes alone."""
     for node in nodes:
-        told(node.node.give_back([A], token=THEIRS))
+        told(node.node.give_back([A], token=THEIRS, ttl=60))
 
 
 def lines(client: Any) -> list[bytes]:

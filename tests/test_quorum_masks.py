@@ -105,7 +105,7 @@ def test_a_lease_is_given_back_exactly_when_a_majority_answers(count, state):
         quorum = Panel(count)
         take(quorum.store)
         quorum.fail(mask, state)
-        answer = outcome(lambda: quorum.store.release(KEY, token=OURS))  # noqa: B023 - called at once
+        answer = outcome(lambda: quorum.store.release(KEY, token=OURS, ttl=60))  # noqa: B023 - called at once
         assert answer is (Answer.DONE if is_met(mask, state) else QuorumNotReached), mask
 
 
@@ -116,7 +116,7 @@ def test_what_was_given_back_to_a_part_is_free_as_soon_as_the_rest_is_back(count
         quorum = Panel(count)
         take(quorum.store)
         quorum.fail(mask, state)
-        outcome(lambda: quorum.store.release(KEY, token=OURS))  # noqa: B023 - called at once
+        outcome(lambda: quorum.store.release(KEY, token=OURS, ttl=60))  # noqa: B023 - called at once
         quorum.fail(mask, State.UP)
         took = outcome(lambda: take(quorum.store, THEIRS))  # noqa: B023 - called at once
         assert isinstance(took, Taken) is (is_met(mask, state) or state in {State.HANGS, State.LATE, State.DEAD}), mask
@@ -149,7 +149,7 @@ def test_a_lease_of_which_too_few_can_say_does_not_keep_others_from_being_renewe
     quorum, other = Panel(3), Key("other")
     for key in (KEY, other):
         quorum.store.acquire(key, token=OURS, ttl=30, holder=WHO)
-    quorum.nodes[0].node.release(KEY, token=OURS)
+    quorum.nodes[0].node.release(KEY, token=OURS, ttl=60)
     quorum.fail((False, False, True), State.DEAD)
     renewals = [Renewal(key=key, token=OURS, ttl=30) for key in (KEY, other)]
     assert quorum.store.renew_many(renewals, within=1) == [Answer.UNKNOWN, Answer.DONE]
@@ -179,7 +179,7 @@ def test_fences_grow_over_every_pair_of_masks_whatever_is_the_matter(state):
             assert isinstance(took, Taken) is is_met(mask, state), (first, second)
             fences += [took.fence] if took is not QuorumNotReached else []
             quorum.fail((False,) * 3, State.UP)
-            quorum.store.release(KEY, token=token)
+            quorum.store.release(KEY, token=token, ttl=60)
         assert fences == sorted(set(fences)), (first, second)
 
 

@@ -105,7 +105,7 @@ def test_all_are_ready_before_the_first_is_sent_and_sent_before_the_first_is_ans
     steps: list[tuple[str, int]] = []
     store = noting(Panel(COUNT), lambda step, number: steps.append((step, number)))
     take(store)
-    store.release(KEY, token=OURS)
+    store.release(KEY, token=OURS, ttl=60)
     one_round = [(step, number) for step in ("ready", "sent", "answered") for number in range(COUNT)]
     assert steps == one_round * 2
 
@@ -119,7 +119,7 @@ def test_the_last_is_not_waited_for_before_the_same_token_asks_it_again_or_someb
     begun = [("ready", 0), ("ready", 1), ("ready", 2), ("sent", 0), ("sent", 1), ("sent", 2)]
     assert steps == [*begun, ("answered", 0), ("answered", 1)]
     del steps[:]
-    store.release(KEY, token=THEIRS)
+    store.release(KEY, token=THEIRS, ttl=60)
     begun_of_others = [("ready", 0), ("ready", 1), ("sent", 0), ("sent", 1)]
     begun_of_last = [("answered", 2), ("ready", 2), ("sent", 2)]
     assert steps == [*begun_of_others, *begun_of_last, ("answered", 0), ("answered", 1)]
@@ -131,7 +131,7 @@ def test_the_last_is_not_waited_for_before_the_same_token_asks_it_again_or_someb
 def warm_up(store: QuorumStore) -> None:
     """The nodes know the scripts, and we their clocks."""
     take(store)
-    store.release(KEY, token=OURS)
+    store.release(KEY, token=OURS, ttl=60)
     store.panel.hear_all()
 
 
@@ -148,7 +148,7 @@ LAST = COUNT - 1
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda store: store.release(KEY, token=OURS),
+        lambda store: store.release(KEY, token=OURS, ttl=60),
         lambda store: store.renew(KEY, token=OURS, ttl=30),
         lambda store: store.leave(KEY, token=OURS),
         lambda store: store._elections.withdraw([KEY], Lot(OURS, 30, WHO, ())),
@@ -171,7 +171,7 @@ def test_what_a_token_asks_of_a_node_does_not_overtake_what_it_has_asked_there_b
 def test_what_was_forgotten_is_waited_for_again(warm):
     warm.clients[LAST].script_flush()
     assert isinstance(take(warm.store), Taken)
-    warm.store.release(KEY, token=OURS)
+    warm.store.release(KEY, token=OURS, ttl=60)
     assert warm.fences() == [None] * COUNT
 
 
@@ -189,7 +189,7 @@ def test_one_that_is_not_waited_for_and_hangs_is_left_alone_from_then_on(warm, m
     monkeypatch.setitem(SECONDS, State.LATE, 60.0)
     warm.fail([False] * LAST + [True], State.LATE)
     take(warm.store)
-    warm.store.release(KEY, token=OURS)
+    warm.store.release(KEY, token=OURS, ttl=60)
     steps: list[tuple[str, int]] = []
     warm.nodes[LAST] = Noted(LAST, warm.nodes[LAST], lambda step, number: steps.append((step, number)))
     take(warm.store, THEIRS)
@@ -211,9 +211,9 @@ def test_an_interrupted_release_gives_each_connection_back_once_and_can_be_repea
     take(store)
     is_on[0] = True
     with pytest.raises(KeyboardInterrupt):
-        store.release(KEY, token=OURS)
+        store.release(KEY, token=OURS, ttl=60)
     is_on[0] = False
-    store.release(KEY, token=OURS)
+    store.release(KEY, token=OURS, ttl=60)
     store.close()
     assert in_use == []
     assert quorum.fences() == [None] * COUNT
@@ -228,7 +228,7 @@ def test_what_is_interrupted_when_it_is_no_more_waited_for_is_taken_back(warm, i
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Latecomers, "add", add_and_interrupt)
-        warm.store.release(KEY, token=OURS)
+        warm.store.release(KEY, token=OURS, ttl=60)
     warm.store.close()
     assert in_use == []
     assert warm.fences() == [None] * COUNT

@@ -92,7 +92,7 @@ def test_a_minority_that_hangs_keeps_nobody_waiting_for_long(servers, store):
             token = f"token-of-{number:07}"
             assert isinstance(take(store, token), Taken)
             assert store.renew(KEY, token=token, ttl=20) is Answer.DONE
-            assert store.release(KEY, token=token) is Answer.DONE
+            assert store.release(KEY, token=token, ttl=60) is Answer.DONE
         assert time.monotonic() - began < 10
     assert isinstance(take(store), Taken)
 
@@ -106,7 +106,7 @@ def test_what_was_asked_of_servers_that_hung_is_taken_back_when_they_go_on(serve
     with stopped(servers[: minority(servers) + 1]), pytest.raises(QuorumNotReached):
         take(store)
     assert isinstance(take(store, THEIRS), Taken)
-    assert store.release(KEY, token=THEIRS) is Answer.DONE
+    assert store.release(KEY, token=THEIRS, ttl=60) is Answer.DONE
     assert owners(store) == [False] * len(servers)
 
 
@@ -125,7 +125,7 @@ def warm(store: QuorumStore, monkeypatch: pytest.MonkeyPatch) -> QuorumStore:
     """All nodes know the scripts, and vote with one fence."""
     monkeypatch.setattr(election, "MARGIN", 60_000_000)
     take(store)
-    store.release(KEY, token=OURS)
+    store.release(KEY, token=OURS, ttl=60)
     return store
 
 
@@ -134,14 +134,14 @@ def test_those_that_were_not_needed_give_their_votes_when_they_go_on(servers, wa
         assert isinstance(take(warm), Taken)
     other = quorum([server.url for server in servers])
     until(lambda: owners(other) == [True] * len(servers))
-    assert warm.release(KEY, token=OURS) is Answer.DONE
+    assert warm.release(KEY, token=OURS, ttl=60) is Answer.DONE
     assert owners(warm) == [False] * len(servers)
 
 
 def test_a_vote_that_was_not_waited_for_is_given_back_behind_it(servers, warm):
     with stopped(servers[-minority(servers) :]):
         assert isinstance(take(warm), Taken)
-        assert warm.release(KEY, token=OURS) is Answer.DONE
+        assert warm.release(KEY, token=OURS, ttl=60) is Answer.DONE
     until(lambda: owners(warm) == [False] * len(servers))
     time.sleep(0.1)
     assert owners(warm) == [False] * len(servers)
@@ -152,7 +152,7 @@ def test_a_vote_and_a_release_that_were_not_waited_for_survive_a_script_flush(se
     assert isinstance(take(warm), Taken)
     assert owners(warm) == [True] * len(servers)
     client_of(servers[-1]).script_flush()
-    assert warm.release(KEY, token=OURS) is Answer.DONE
+    assert warm.release(KEY, token=OURS, ttl=60) is Answer.DONE
     assert owners(warm) == [False] * len(servers)
 
 
@@ -165,11 +165,11 @@ from tests.test_quorum_servers import KEY, OURS, quorum, take
 election.MARGIN = 60_000_000
 store = quorum(sys.argv[1:])
 take(store)
-store.release(KEY, token=OURS)
+store.release(KEY, token=OURS, ttl=60)
 take(store)
 store.panel.hear_all()
 redis.Redis.from_url(sys.argv[-1]).script_flush()
-print(store.release(KEY, token=OURS).name, len(store.panel._late._late))
+print(store.release(KEY, token=OURS, ttl=60).name, len(store.panel._late._late))
 """
 
 
@@ -240,7 +240,7 @@ def ask(store: QuorumStore, token: str) -> Any:
 def test_a_server_that_kept_its_data_over_a_restart_sits_out_too(servers, store):
     """It may have lost what it wrote last. That it has restarted is told by its run id."""
     take(store)
-    store.release(KEY, token=OURS)
+    store.release(KEY, token=OURS, ttl=60)
     client = client_of(servers[0])
     client.set("redislock:node", f"{'0' * 40} 0")
     store.close()
@@ -328,7 +328,7 @@ def test_the_side_of_the_minority_gets_no_lock_and_leaves_no_ghost(servers, stor
         proxy.is_away = False
     answer = take(cut_off, "token-number-003")
     assert isinstance(answer, Held)
-    store.release(KEY, token=THEIRS)
+    store.release(KEY, token=THEIRS, ttl=60)
     assert owners(store) == [False] * len(servers)
     assert isinstance(take(cut_off, "token-number-004"), Taken)
 
@@ -347,7 +347,7 @@ def test_a_holder_on_the_side_of_the_minority_cannot_renew_and_does_not_come_bac
         proxy.is_away = False
     # The answers may take a share of the ttl.
     assert cut_off.renew(KEY, token=OURS, ttl=20) is Answer.ANOTHERS
-    assert cut_off.release(KEY, token=OURS) is Answer.ANOTHERS
+    assert cut_off.release(KEY, token=OURS, ttl=60) is Answer.ANOTHERS
     assert store.inspect(KEY) is not None
 
 
@@ -358,7 +358,7 @@ def test_a_cut_connection_changes_no_answer(servers, proxies, cut_off):
         assert isinstance(take(cut_off), Taken)
         for proxy in proxies:
             proxy.faults.append(fault)
-        assert cut_off.release(KEY, token=OURS) is Answer.DONE
+        assert cut_off.release(KEY, token=OURS, ttl=60) is Answer.DONE
 
 
 def test_scripts_that_are_not_known_are_sent(servers, store):
@@ -369,7 +369,7 @@ def test_scripts_that_are_not_known_are_sent(servers, store):
     assert isinstance(taken, TakenMany)
     for server in servers:
         client_of(server).script_flush()
-    assert store.release_many(keys, token=OURS) == [Answer.DONE] * 20
+    assert store.release_many(keys, token=OURS, ttl=60) == [Answer.DONE] * 20
 
 
 def test_replicas_that_may_not_write_have_no_vote(servers, store):
@@ -379,7 +379,7 @@ def test_replicas_that_may_not_write_have_no_vote(servers, store):
         for replica in replicas:
             replica.replicaof("127.0.0.1", master.port)
         assert isinstance(take(store), Taken)
-        assert store.release(KEY, token=OURS) is Answer.DONE
+        assert store.release(KEY, token=OURS, ttl=60) is Answer.DONE
     finally:
         for replica in replicas:
             replica.replicaof("NO", "ONE")

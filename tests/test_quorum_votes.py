@@ -85,16 +85,16 @@ def test_the_same_vote_is_given_again(node):
 
 def test_the_fence_is_the_one_that_is_hoped_for_where_that_is_higher(node):
     clock = vote(node, OURS).asked
-    node.release(KEY, token=OURS)
+    node.release(KEY, token=OURS, ttl=60)
     hoped = clock + MINUTE
     assert vote(node, THEIRS, least=hoped).fence == hoped
-    node.release(KEY, token=THEIRS)
+    node.release(KEY, token=THEIRS, ttl=60)
     assert vote(node, OURS, least=clock).fence == hoped + 1
 
 
 def test_one_round_is_enough_when_the_clocks_of_the_nodes_are_known(panel, monkeypatch):
     monkeypatch.setattr(election, "MARGIN", MINUTE)  # however slow this machine is
     panel.store.acquire(KEY, token=OURS, ttl=20, holder=WHO)
-    panel.store.release(KEY, token=OURS)
+    panel.store.release(KEY, token=OURS, ttl=60)
     monkeypatch.setattr(RedisNode, "raise_fences", None)
     assert isinstance(panel.store.acquire(KEY, token=THEIRS, ttl=20, holder=WHO), Taken)

@@ -68,7 +68,7 @@ class Shelf:
             raise self.failure
         return [self.answers.get(renewal.key.name, Answer.DONE) for renewal in renewals]
 
-    def release(self, key: Key, *, token: str) -> Answer:
+    def release(self, key: Key, *, token: str, ttl: float) -> Answer:
         self.meanwhile()
         if self.away:
             raise self.failure
@@ -108,7 +108,7 @@ class House:
         self, name: str = "a", *, ttl: float = TTL, since: float = START, max_hold: float | None = None, **more: Any
     ) -> Lease:
         lock = KeyLock(more.get("store", self.shelf), Key(name))
-        lease = Lease(key=lock.key, token=f"token-{name}", fence=1, ttl=ttl, asked_at=since, extender=lock)
+        lease = Lease(key=lock.key, token=f"token-{name}", ttl=ttl, extender=lock).begin(fence=1, asked_at=since)
         hold = Hold(current_flow(), lock, lease)
         self.guard.max_hold = max_hold
         lease.handle = ref(self.guard)
@@ -520,7 +520,7 @@ def test_what_is_extended_in_the_meantime_keeps_that(house, time):
 def test_what_a_thread_has_left_behind_is_not_held():
     def leave_behind() -> tuple[Flow, list[Hold]]:
         flow = current_flow()
-        flow.add(KeyLock(Shelf(), Key("a")), House().hold())  # type: ignore[arg-type]
+        flow.add(Hold(flow, KeyLock(Shelf(), Key("a")), House().hold()))  # type: ignore[arg-type]
         return flow, flow.living_holds()
 
     flow, while_it_lived = elsewhere(leave_behind)

@@ -27,7 +27,7 @@ LOCK = SHARED.partition(" ")[0]
 
 FILES = resources.files("django_redislock.stores").joinpath("scripts")
 NAMES = sorted(file.name.removesuffix(".lua") for file in FILES.iterdir() if file.name.endswith(".lua"))
-ONE = ["acquire", "admit", "force", "inspect", "keep", "leave", "raise", "release", "renew", "vote"]
+ONE = ["acquire", "admit", "follow", "force", "inspect", "keep", "leave", "raise", "release", "renew", "vote"]
 SEVERAL = ["acquire_many", "leave_many", "release_many", "renew_many"]
 """Get the keys of as many locks as there are."""
 OF_A_BUCKET = ["list"]
@@ -258,7 +258,7 @@ ASKED: list[Callable[[RedisStore], Any]] = [
     lambda store: store.acquire(KEY, token="theirs", ttl=30, holder=WHO),
     lambda store: store.inspect(KEY),
     lambda store: store.renew(KEY, token="ours", ttl=60),
-    lambda store: store.release(KEY, token="ours"),
+    lambda store: store.release(KEY, token="ours", ttl=60),
 ]
 """Every verb, in an order in which each has an effect."""
 

@@ -171,13 +171,13 @@ def test_a_free_key_is_nobodys(store):
 
 def test_a_released_key_is_free(store):
     take(store)
-    assert store.release(KEY, token=OURS) is Answer.DONE
+    assert store.release(KEY, token=OURS, ttl=60) is Answer.DONE
     assert store.inspect(KEY) is None
     assert isinstance(take(store, THEIRS), Taken)
 
 
 @pytest.mark.parametrize(
-    "ask", [lambda store: store.release(KEY, token=OURS), lambda store: store.renew(KEY, token=OURS, ttl=60)]
+    "ask", [lambda store: store.release(KEY, token=OURS, ttl=60), lambda store: store.renew(KEY, token=OURS, ttl=60)]
 )
 def test_gone_and_anothers_are_told_apart(store, ask):
     assert ask(store) is Answer.GONE
@@ -189,7 +189,7 @@ def test_gone_and_anothers_are_told_apart(store, ask):
 @pytest.mark.parametrize("part", [OURS[:-1], f"{OURS}x", "token-of", OURS.upper(), "*", ".*", "%S+"])
 def test_only_the_whole_token_owns(store, part):
     take(store)
-    assert store.release(KEY, token=part) is Answer.ANOTHERS
+    assert store.release(KEY, token=part, ttl=60) is Answer.ANOTHERS
     assert store.renew(KEY, token=part, ttl=60) is Answer.ANOTHERS
     assert isinstance(take(store, part), Held)
 
@@ -218,7 +218,7 @@ def test_an_expired_lock_is_gone(store, server):
     take(store)
     expire(server)
     assert store.inspect(KEY) is None
-    assert store.release(KEY, token=OURS) is Answer.GONE
+    assert store.release(KEY, token=OURS, ttl=60) is Answer.GONE
 
 
 def test_renewing_brings_nothing_back(store, server):
@@ -234,7 +234,7 @@ def test_a_late_owner_leaves_the_new_one_alone(store, server):
     expire(server)
     fence = fence_of(take(store, THEIRS))
     assert store.renew(KEY, token=OURS, ttl=600) is Answer.ANOTHERS
-    assert store.release(KEY, token=OURS) is Answer.ANOTHERS
+    assert store.release(KEY, token=OURS, ttl=60) is Answer.ANOTHERS
     assert fence_of(store.inspect(KEY)) == fence
 
 
@@ -242,7 +242,7 @@ def test_keys_do_not_touch_each_other(store):
     one, other = neighbours(2)
     take(store, key=one)
     assert isinstance(take(store, THEIRS, key=other), Taken)
-    assert store.release(one, token=THEIRS) is Answer.ANOTHERS
+    assert store.release(one, token=THEIRS, ttl=60) is Answer.ANOTHERS
 
 
 # The same answer when sent twice
@@ -250,7 +250,7 @@ def test_keys_do_not_touch_each_other(store):
 
 def test_acquiring_twice_with_one_token_is_one_acquisition(store):
     assert take(store) == take(store)
-    store.release(KEY, token=OURS)
+    store.release(KEY, token=OURS, ttl=60)
     assert store.inspect(KEY) is None
 
 
@@ -264,20 +264,20 @@ def test_being_refused_twice_is_the_same_refusal(store):
 
 def test_releasing_twice_is_answered_alike(store):
     take(store)
-    assert [store.release(KEY, token=OURS) for _ in range(3)] == [Answer.DONE] * 3
+    assert [store.release(KEY, token=OURS, ttl=60) for _ in range(3)] == [Answer.DONE] * 3
 
 
 def test_a_release_sent_again_after_another_took_the_key_frees_nothing(store):
     take(store)
-    store.release(KEY, token=OURS)
+    store.release(KEY, token=OURS, ttl=60)
     fence = fence_of(take(store, THEIRS))
-    assert store.release(KEY, token=OURS) is Answer.DONE
+    assert store.release(KEY, token=OURS, ttl=60) is Answer.DONE
     assert fence_of(store.inspect(KEY)) == fence
 
 
 def test_a_refused_release_is_refused_again(store):
     take(store, THEIRS)
-    assert [store.release(KEY, token=OURS) for _ in range(2)] == [Answer.ANOTHERS] * 2
+    assert [store.release(KEY, token=OURS, ttl=60) for _ in range(2)] == [Answer.ANOTHERS] * 2
 
 
 @pytest.mark.parametrize(("owner", "answer"), [(OURS, Answer.DONE), (THEIRS, Answer.ANOTHERS), (None, Answer.GONE)])
@@ -294,7 +294,7 @@ def fences(store: AnyStore, count: int = 5) -> Iterator[int]:
     """The fences of successive owners."""
     for number in range(count):
         yield fence_of(take(store, f"token-{number}"))
-        store.release(KEY, token=f"token-{number}")
+        store.release(KEY, token=f"token-{number}", ttl=60)
 
 
 def assert_growing(numbers: list[int]) -> None:
@@ -319,7 +319,7 @@ def test_fences_grow_although_everything_was_flushed(store, server):
 
 def test_fences_grow_although_the_servers_clock_was_set_back(store, server):
     last = 2 * fence_of(take(store))
-    store.release(KEY, token=OURS)
+    store.release(KEY, token=OURS, ttl=60)
     server.set(redis_key(KEY, "fence"), last)
     assert list(fences(store, 3)) == [last + 1, last + 2, last + 3]
 
@@ -344,7 +344,7 @@ def test_the_index_names_what_is_held(store, server):
     one, two, three = neighbours(3)
     for key in (one, two, three):
         take(store, key=key)
-    store.release(two, token=OURS)
+    store.release(two, token=OURS, ttl=60)
     store.renew(three, token=OURS, ttl=60)
     assert held_names(server, one) == {one.name, three.name}
 
@@ -369,7 +369,7 @@ def test_the_index_knows_when_a_lock_ends(store, server):
 
 def test_the_index_goes_with_the_last_lock(store, server):
     take(store)
-    store.release(KEY, token=OURS)
+    store.release(KEY, token=OURS, ttl=60)
     assert server.exists(redis_key(KEY, "held"), lock_key()) == 0
 
 
@@ -385,11 +385,23 @@ def test_an_index_of_what_has_expired_does_not_make_the_next_lock_immortal_in_it
     long, short, next_one = neighbours(3)
     take(store, key=long, ttl=600)
     take(store, key=short, ttl=5)
-    store.release(long, token=OURS)
+    store.release(long, token=OURS, ttl=60)
     expire(server, short)
     take(store, key=next_one, ttl=30)
     assert held_names(server, short) == {next_one.name}
     assert server.pttl(redis_key(short, "held")) > 0
+
+
+@pytest.mark.parametrize(("ttl", "longest"), [(5, 5_000), (600, 10_000)])
+@pytest.mark.parametrize("several", [False, True])
+def test_the_note_of_a_release_lives_for_10_s_or_for_a_ttl_that_is_shorter(store, server, ttl, longest, several):
+    take(store, ttl=ttl)
+    if several:
+        store.release_many([KEY], token=OURS, ttl=ttl)
+    else:
+        store.release(KEY, token=OURS, ttl=ttl)
+    (note,) = server.scan_iter("*:released:*")
+    assert longest / 2 < server.pttl(note) <= longest
 
 
 def test_the_index_lives_as_long_as_a_lock_that_was_renewed(store, server):
@@ -402,7 +414,7 @@ def test_every_key_expires_but_the_fences(store, server):
     for number in range(20):
         take(store, key=Key(f"shelf-{number}"))
         store.renew(Key(f"shelf-{number}"), token=OURS, ttl=60)
-    store.release(Key("shelf-3"), token=OURS)
+    store.release(Key("shelf-3"), token=OURS, ttl=60)
     kept = {key for key in keys_of(server) if server.pttl(key) < 0}
     assert {key.rpartition(b":")[2] for key in kept} == {b"fence"}
     assert all(server.pttl(key) <= 60_000 for key in keys_of(server))
@@ -411,13 +423,13 @@ def test_every_key_expires_but_the_fences(store, server):
 def test_the_fences_are_bounded(store, server):
     for number in range(500):
         take(store, key=Key(f"shelf-{number}"))
-        store.release(Key(f"shelf-{number}"), token=OURS)
+        store.release(Key(f"shelf-{number}"), token=OURS, ttl=60)
     assert len(keys_of(server, "*:fence")) <= 64
 
 
 def test_nothing_is_written_by_looking(store, server):
     store.inspect(KEY)
-    store.release(KEY, token=OURS)
+    store.release(KEY, token=OURS, ttl=60)
     store.renew(KEY, token=OURS, ttl=60)
     assert keys_of(server) == []
 
@@ -438,14 +450,14 @@ def test_every_manner_of_client_is_understood(place, options):
     assert take(store, THEIRS).holder == US
     assert fence_of(store.inspect(KEY)) == fence
     assert store.renew(KEY, token=OURS, ttl=60) is Answer.DONE
-    assert store.release(KEY, token=OURS) is Answer.DONE
+    assert store.release(KEY, token=OURS, ttl=60) is Answer.DONE
     assert store.inspect(KEY) is None
 
 
 def test_a_prefix_stands_in_front_of_every_key(place, server):
     store = store_of(place, prefix="shop")
     take(store)
-    store.release(KEY, token=OURS)
+    store.release(KEY, token=OURS, ttl=60)
     take(store)
     assert {key.partition(b"{")[0] for key in keys_of(server)} == {b"shop:redislock:"}
 
@@ -464,7 +476,7 @@ def test_odd_names_are_names(store, server, name):
     take(store, key=key)
     assert isinstance(take(store, THEIRS, key=key), Held)
     assert held_names(server, key) == {name}
-    assert store.release(key, token=OURS) is Answer.DONE
+    assert store.release(key, token=OURS, ttl=60) is Answer.DONE
 
 
 @pytest.mark.parametrize("doing", ["", "a b", "x 1 2 y", "größe 🔒", 'say "hi" \\', "nul\0", "two\nlines", "%d(.*)$"])
@@ -495,7 +507,7 @@ def test_threads_get_their_own_answers(store):
     def use(number: int) -> bool:
         key, token = Key(f"shelf-{number}"), f"token-{number}"
         fence = fence_of(take(store, token, key=key))
-        return fence == fence_of(store.inspect(key)) and store.release(key, token=token) is Answer.DONE
+        return fence == fence_of(store.inspect(key)) and store.release(key, token=token, ttl=60) is Answer.DONE
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(use, range(200)))
@@ -507,7 +519,7 @@ Verb = Callable[[AnyStore], Any]
 
 VERBS: dict[str, Verb] = {
     "acquire": take,
-    "release": lambda store: store.release(KEY, token=OURS),
+    "release": lambda store: store.release(KEY, token=OURS, ttl=60),
     "renew": lambda store: store.renew(KEY, token=OURS, ttl=60),
     "inspect": lambda store: store.inspect(KEY),
 }
@@ -561,14 +573,14 @@ def test_a_lost_reply_of_acquire_is_one_acquisition(proxy, faulty, real_server):
     fence = fence_of(take(faulty))
     assert proxy.seen == ["EVALSHA"] * 2
     assert fence_of(faulty.inspect(KEY)) == fence == int(real_server.get(redis_key(KEY, "fence")))
-    assert faulty.release(KEY, token=OURS) is Answer.DONE
+    assert faulty.release(KEY, token=OURS, ttl=60) is Answer.DONE
     assert faulty.inspect(KEY) is None
 
 
 def test_a_lost_reply_of_release_is_a_release(proxy, faulty):
     take(faulty)
     proxy.faults.append(Fault.LOSE_REPLY)
-    assert faulty.release(KEY, token=OURS) is Answer.DONE
+    assert faulty.release(KEY, token=OURS, ttl=60) is Answer.DONE
     assert faulty.inspect(KEY) is None
 
 
@@ -691,7 +703,7 @@ def test_a_question_that_was_interrupted_leaves_no_answer_behind(faulty, monkeyp
         verb(faulty)
     assert isinstance(take(faulty, key=Key("other")), Taken)
     assert faulty.inspect(Key("another")) is None
-    assert faulty.release(Key("other"), token=OURS) is Answer.DONE
+    assert faulty.release(Key("other"), token=OURS, ttl=60) is Answer.DONE
 
 
 def test_a_question_is_answered_although_every_idle_connection_was_closed(real_redis):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from threading import Timer
 from typing import Any
+from weakref import ref
 
 import pytest
 import redis
@@ -124,6 +127,27 @@ def test_a_refusal_is_raised_and_the_connection_goes_on(wire):
     with pytest.raises(NoScriptError):
         wire.answer(b"-NOSCRIPT No matching script.\r\n")
     assert wire.answer(b":4\r\n") == 4
+
+
+def test_a_refusal_keeps_nobody_who_has_asked(wire):
+    """Not even until the next collection: among them may be the block of a transaction."""
+
+    class Asker:
+        pass
+
+    def ask(asker: Asker) -> None:
+        with suppress(NoScriptError):
+            wire.answer(b"-NOSCRIPT No matching script.\r\n")
+
+    asker = Asker()
+    kept = ref(asker)
+    gc.disable()
+    try:
+        ask(asker)
+        del asker
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_silence_is_a_timeout_of_redis_py(wire):

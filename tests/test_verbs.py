@@ -29,11 +29,12 @@ def calls(prefix: str = "", key: Key = KEY) -> dict[str, Call[Any]]:
     verbs = Verbs(prefix)
     return {
         "acquire": verbs.acquire(key, token="t", ttl=30, holder=WHO, channel="c"),
-        "release": verbs.release(key, token="t"),
+        "release": verbs.release(key, token="t", ttl=60),
         "leave": verbs.leave(key, token="t"),
         "force": verbs.force(key, token="t", ttl=5, fence=None),
         "renew": verbs.renew(key, token="t", ttl=60),
         "inspect": verbs.inspect(key),
+        "follow": verbs.follow(key, flow="f"),
         "keep": verbs.keep(key, channel="c"),
     }
 
@@ -54,6 +55,7 @@ every_verb = pytest.mark.parametrize("verb", list(calls()))
         ("force", (*SHARED, "forced:t:bank.Account:42"), ("t", KEY.name, ROOT, RELEASE_NOTE_MS, 5_000, "")),
         ("renew", ("lock:bank.Account:42", "held", "released:t:bank.Account:42"), ("t", 60_000, KEY.name)),
         ("inspect", ("lock:bank.Account:42", "queue:bank.Account:42", "waiters:bank.Account:42"), ()),
+        ("follow", SHARED, ("f", KEY.name, ROOT)),
         ("keep", ("lock:bank.Account:42", "queue:bank.Account:42", "waiters:bank.Account:42"), ("c", ROOT)),
     ],
 )

@@ -205,8 +205,8 @@ class Store(Protocol):
     def leave_many(self, keys: Sequence[Key], *, token: str) -> None:
         """Wait for none of them any more, and give back those that the token holds."""
 
-    def release_many(self, keys: Sequence[Key], *, token: str) -> list[Answer]:
-        """Give the keys back that `token` holds; an answer for each."""
+    def release_many(self, keys: Sequence[Key], *, token: str, ttl: float) -> list[Answer]:
+        """Give the keys back that `token` holds for `ttl` seconds each time; an answer for each."""
 
     @property
     def listens(self) -> bool:
@@ -222,8 +222,8 @@ class Store(Protocol):
         With a fence only from the owner that has it.
         """
 
-    def release(self, key: Key, *, token: str) -> Answer:
-        """Give the key back if `token` holds it."""
+    def release(self, key: Key, *, token: str, ttl: float) -> Answer:
+        """Give the key back if `token` holds it, for `ttl` seconds each time: nothing is noted of it for longer."""
 
     def renew(self, key: Key, *, token: str, ttl: float) -> Answer:
         """Keep the key for `ttl` seconds from now if `token` holds it."""
@@ -236,3 +236,6 @@ class Store(Protocol):
 
     def inspect(self, key: Key) -> Held | None:
         """Say who holds the key, if anyone does."""
+
+    def follow(self, key: Key, *, flow: str) -> tuple[Edge, ...]:
+        """Who waits for whom, from the holder of the key on to one who waits for this flow: nothing where none does."""

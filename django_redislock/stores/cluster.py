@@ -97,9 +97,9 @@ class ClusterStore:
         """As `Store.force()`."""
         return self.part(key).force(key, token=token, ttl=ttl, fence=fence)
 
-    def release(self, key: Key, *, token: str) -> Answer:
+    def release(self, key: Key, *, token: str, ttl: float) -> Answer:
         """As `Store.release()`."""
-        return self.part(key).release(key, token=token)
+        return self.part(key).release(key, token=token, ttl=ttl)
 
     def renew(self, key: Key, *, token: str, ttl: float) -> Answer:
         """As `Store.renew()`."""
@@ -108,6 +108,10 @@ class ClusterStore:
     def inspect(self, key: Key) -> Held | None:
         """As `Store.inspect()`."""
         return self.part(key).inspect(key)
+
+    def follow(self, key: Key, *, flow: str) -> tuple[Edge, ...]:
+        """As `Store.follow()`, within the bucket."""
+        return self.part(key).follow(key, flow=flow)
 
     def acquire_many(
         self, keys: Sequence[Key], *, token: str, ttl: float, holder: str, way: Way, limit: int, channel: str = ""
@@ -142,9 +146,11 @@ class ClusterStore:
         """As `Store.leave_many()`."""
         self._leave(keys, self._groups(keys, range(len(keys))), token)
 
-    def release_many(self, keys: Sequence[Key], *, token: str) -> list[Answer]:
+    def release_many(self, keys: Sequence[Key], *, token: str, ttl: float) -> list[Answer]:
         """As `Store.release_many()`. A node that cannot be asked keeps those of the others from nothing."""
-        return self._spread(keys, lambda store, places: store.release_many([keys[at] for at in places], token=token))
+        return self._spread(
+            keys, lambda store, places: store.release_many([keys[at] for at in places], token=token, ttl=ttl)
+        )
 
     def renew_many(self, renewals: Sequence[Renewal], *, within: float) -> list[Answer]:
         """As `Store.renew_many()`."""

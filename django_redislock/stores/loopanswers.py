@@ -33,6 +33,8 @@ Lose = Callable[[Any, Exception], None]
 
 UNASKED: Any = getattr(hiredis, "PushNotification", None)
 """What the server says by itself, where hiredis can tell that from an answer (3.2 and later)."""
+ROOM = 1 << 16
+"""Bytes that are read at once."""
 NOTHING = object()
 """There is no whole answer yet."""
 
@@ -101,7 +103,7 @@ class AnswersInTask(Answers):
             await self._connection.disconnect()
 
 
-class AnswersInProtocol(Answers, asyncio.Protocol):
+class AnswersInProtocol(Answers, asyncio.BufferedProtocol):
     """They are read where they arrive, in the place of redis-py's stream."""
 
     def __init__(self, connection: Any, hear: Hear, lose: Lose) -> None:
@@ -109,6 +111,8 @@ class AnswersInProtocol(Answers, asyncio.Protocol):
         self._parser = hiredis.Reader(
             protocolError=InvalidResponse, replyError=connection._parser.parse_error, notEnoughData=NOTHING
         )
+        self._buffer = memoryview(bytearray(ROOM))  # asyncio slices it, and reads into the slice
+        self._is_over = False
         self._transport: asyncio.Transport = connection._writer.transport
         self._stream = self._transport.get_protocol()
         self._transport.set_protocol(self)
@@ -119,14 +123,19 @@ class AnswersInProtocol(Answers, asyncio.Protocol):
 
     def end(self) -> None:
         """Close the connection, as whom it was taken from does that."""
+        self._is_over = True
         self._transport.set_protocol(self._stream)
         self.closed = in_background(self._connection.disconnect())
 
-    def data_received(self, data: bytes) -> None:
-        """Hand out the answers that are complete."""
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where to read to."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Hand out the answers that are complete. Whoever gets one may close the connection."""
         try:
-            self._parser.feed(data)
-            while (answer := self._parser.gets()) is not NOTHING:
+            self._parser.feed(self._buffer, 0, nbytes)
+            while not self._is_over and (answer := self._parser.gets()) is not NOTHING:
                 if isinstance(answer, ConnectionError):
                     raise answer
                 if not isinstance(answer, UNASKED):

@@ -144,7 +144,7 @@ class LoopConnection:
         if isinstance(said, Exception):
             fail(answer, said)
         else:
-            answer.set_result(said)
+            answer.come(said)
 
     def _lose(self, answers: Answers, error: Exception) -> None:
         """No more of these come: whoever waits asks once more, or gives up."""
@@ -189,11 +189,11 @@ class Turn:
     What can be done at once is, and gives nothing to be awaited.
     """
 
-    __slots__ = ("_answer", "_answers", "connection", "opened")
+    __slots__ = ("_answer", "_sent", "connection", "opened")
 
     def __init__(self, connection: LoopConnection) -> None:
         self.connection = connection
-        self._answers: deque[Reply[Any]] = deque()
+        self._sent: Reply[Any]
         self._answer: Reply[Any] | None = None
         self.opened: object = None
         """What has been asked last."""
@@ -219,12 +219,12 @@ class Turn:
         self._send(command)
 
     def _send(self, command: Iterable[bytes]) -> None:
-        self._answers.append(self.connection.send(command))
+        self._sent = self.connection.send(command)
         self.opened = self.connection.opened
 
     def read_response(self, *, disconnect_on_error: bool) -> Reply[Any]:
-        """The answer to the next of those that were sent."""
-        self._answer = self._answers.popleft()
+        """The answer to what was sent last."""
+        self._answer = self._sent
         return self._answer
 
     async def disconnect(self) -> None:

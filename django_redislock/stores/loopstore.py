@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from redis.exceptions import NoScriptError, TimeoutError
 
@@ -32,6 +32,7 @@ class LoopStore(RedisStore):
     """
 
     _connections: Any
+    _connections_to: ClassVar[Any] = LoopConnection
 
     def __init__(self, store: RedisStore) -> None:
         super().__init__(store._connect, scope=store.scope, prefix=store.prefix, root=store.root)
@@ -67,29 +68,28 @@ class LoopStore(RedisStore):
         """Refused: the watchdog is one thread for all loops and threads, and asks the store itself."""
         raise TypeError("Leases are renewed by the watchdog's thread, which asks the store, not its twin.")
 
-    async def _run(self, call: Any, key: Key, *others: Key, **how: Any) -> Any:  # type: ignore[override]
+    async def _run(  # type: ignore[override]
+        self, call: Any, key: Key, *others: Key, meanwhile: Any = None, **how: Any
+    ) -> Any:
+        connection, begun = self._connections, NOT_BEGUN
         try:
-            return call.read(await self._ask(call, **how))
+            is_usual = not self._debts and not how and self._evaluating is evaluating  # as in `RedisStore._ask()`
+            if is_usual and connection is not None and connection.is_open:
+                turn = connection.take()
+                try:
+                    turn.send_packed_command(call.packed)
+                    if meanwhile is not None:
+                        meanwhile()
+                    answer = await turn.read_response(disconnect_on_error=False)
+                except NoScriptError:
+                    pass
+                except BaseException as error:  # noqa: BLE001 - it is raised in the steps
+                    begun = Begun(turn, error)
+                else:
+                    return call.read(answer)
+            return call.read(await arun(self._sending(call, meanwhile, begun=begun, **how)))
         except FAULTS as error:
             raise self._unavailable(error, key, others) from error
-
-    async def _ask(self, call: Any, meanwhile: Any = None, **how: Any) -> Any:
-        """As `RedisStore._ask()`."""
-        connection = self._connections
-        if connection is None or not connection.is_open or self._debts or how or self._evaluating is not evaluating:
-            return await arun(self._sending(call, meanwhile, **how))
-        turn = connection.take()
-        try:
-            turn.send_packed_command(call.packed)
-            return await turn.read_response(disconnect_on_error=False)
-        except NoScriptError:
-            begun = NOT_BEGUN
-        except BaseException as error:  # noqa: BLE001 - it is raised in the steps
-            begun = Begun(turn, error)
-        return await arun(self._sending(call, meanwhile, begun=begun))
-
-    def _connections_to(self, pool: Any) -> Any:
-        return LoopConnection(pool)
 
     def _subscribe(self, channel: str) -> Coroutine[Any, Any, LoopSubscription]:  # type: ignore[override]
         return subscribe(self._connections or self._open(), channel, self._secrets)

@@ -11,11 +11,11 @@ from . import scripts
 from .base import Answer, Blocked, Edge, Renewal, TakenMany, Way
 from .packing import Keys
 from .verbs import (
-    RELEASE_NOTE_MS,
     Call,
     Settle,
     absent_from,
     names_of,
+    note_ms,
     read_edges,
     read_held,
     read_nothing,
@@ -100,10 +100,10 @@ class ManyVerbs:
         args = (token, layout.places, self._root)
         return Call(LEAVE_MANY, layout.keys, args, read_nothing, lambda asked: self.leave(keys, token=token))
 
-    def release(self, keys: Sequence[Key], *, token: str) -> Call[list[Answer]]:
-        """Give the keys back."""
+    def release(self, keys: Sequence[Key], *, token: str, ttl: float) -> Call[list[Answer]]:
+        """Give the keys back; `ttl`: of the leases."""
         layout = self._layout(keys)
-        args = (token, layout.places, self._root, RELEASE_NOTE_MS, layout.note)
+        args = (token, layout.places, self._root, note_ms(ttl), layout.note)
         settle: Settle = lambda asked: self.leave(keys, token=token)
         return Call(RELEASE_MANY, layout.keys, args, read_answers, settle)
 

@@ -96,7 +96,7 @@ class Node(Protocol):
     def raise_fences(self, fences: Sequence[tuple[Key, int]], *, token: str) -> Asked[list[bool]]:
         """Let it give no fence up to this any more for each key; whether the token still has its vote."""
 
-    def give_back(self, keys: Sequence[Key], *, token: str) -> Asked[list[Answer]]:
+    def give_back(self, keys: Sequence[Key], *, token: str, ttl: float) -> Asked[list[Answer]]:
         """Release the keys."""
 
     def withdraw(self, keys: Sequence[Key], *, token: str) -> Asked[list[None]]:

@@ -152,10 +152,10 @@ class QuorumStore:
         )
         self._require(replies, keys)
 
-    def release_many(self, keys: Sequence[Key], *, token: str) -> list[Answer]:
+    def release_many(self, keys: Sequence[Key], *, token: str, ttl: float) -> list[Answer]:
         """Give the keys back that `token` holds; an answer for each."""
         replies = self.panel.ask_enough(
-            lambda _, node: node.give_back(keys, token=token),
+            lambda _, node: node.give_back(keys, token=token, ttl=ttl),
             within=PATIENCE,
             token=token,
             enough=done,
@@ -184,9 +184,9 @@ class QuorumStore:
         self._require(replies, [key])
         return owner(self.panel.of(replies, 0), answered=answered(replies))
 
-    def release(self, key: Key, *, token: str) -> Answer:
+    def release(self, key: Key, *, token: str, ttl: float) -> Answer:
         """Give the key back if `token` holds it."""
-        return self.release_many([key], token=token)[0]
+        return self.release_many([key], token=token, ttl=ttl)[0]
 
     def renew(self, key: Key, *, token: str, ttl: float) -> Answer:
         """Keep the key for `ttl` seconds from now if `token` holds it."""
@@ -212,6 +212,10 @@ class QuorumStore:
     def inspect(self, key: Key) -> Held | None:
         """Say who holds the key, if anyone does."""
         return self.inspect_many([key])[0]
+
+    def follow(self, key: Key, *, flow: str) -> tuple[Edge, ...]:
+        """As `Store.follow()`, but it sees none: no node by itself knows who waits."""
+        return ()
 
     def inspect_many(self, keys: Sequence[Key]) -> list[Held | None]:
         """Say who holds each of the keys."""

@@ -49,6 +49,7 @@ class RedisStore:
     """
 
     _evaluating: ClassVar[Any] = staticmethod(evaluating)
+    _connections_to: ClassVar[type[Connections]] = Connections
 
     def __init__(
         self,
@@ -131,9 +132,9 @@ class RedisStore:
         """Wait for none of them any more, and give back those that the token holds."""
         return self._run(self._many.leave(keys, token=token), *keys)
 
-    def release_many(self, keys: Sequence[Key], *, token: str) -> list[Answer]:
+    def release_many(self, keys: Sequence[Key], *, token: str, ttl: float) -> list[Answer]:
         """Give the keys back that `token` holds; an answer for each."""
-        return self._run(self._many.release(keys, token=token), *keys)
+        return self._run(self._many.release(keys, token=token, ttl=ttl), *keys)
 
     @property
     def listens(self) -> bool:
@@ -149,9 +150,9 @@ class RedisStore:
         """Take the key from whoever holds it, or from the owner with that fence, and hand it over; says who did."""
         return self._run(self._verbs.force(key, token=token, ttl=ttl, fence=fence), key)
 
-    def release(self, key: Key, *, token: str) -> Answer:
+    def release(self, key: Key, *, token: str, ttl: float) -> Answer:
         """Give the key back if `token` holds it."""
-        return self._run(self._verbs.release(key, token=token), key)
+        return self._run(self._verbs.release(key, token=token, ttl=ttl), key)
 
     def renew(self, key: Key, *, token: str, ttl: float) -> Answer:
         """Keep the key for `ttl` seconds from now if `token` holds it."""
@@ -167,6 +168,10 @@ class RedisStore:
     def inspect(self, key: Key) -> Held | None:
         """Say who holds the key, if anyone does."""
         return self._run(self._verbs.inspect(key), key)
+
+    def follow(self, key: Key, *, flow: str) -> tuple[Edge, ...]:
+        """Who waits for whom, from the holder of the key on to one who waits for this flow."""
+        return self._run(self._verbs.follow(key, flow=flow), key)
 
     def _counted(self, ttl: float, ask: Evaluating | None = None) -> dict[str, Any]:
         """How to ask where it is not asked as usual: so that replicas are waited for."""
@@ -208,9 +213,6 @@ class RedisStore:
         self._secrets = secrets_in(pool.connection_kwargs)
         self._connections = self._connections_to(pool)
         return self._connections
-
-    def _connections_to(self, pool: Any) -> Connections:
-        return Connections(pool)
 
     def _rest(self) -> None:
         """Who waits keeps the wake-up connection alone."""

@@ -76,9 +76,9 @@ class RedisNode(RedisStore):
         calls = [self._ballots.raise_fence(key, fence, token=token) for key, fence in fences]
         return Started(self, lambda run: calls, [key for key, _ in fences])
 
-    def give_back(self, keys: Sequence[Key], *, token: str) -> Started[Answer]:
+    def give_back(self, keys: Sequence[Key], *, token: str, ttl: float) -> Started[Answer]:
         """As `Node.give_back()`."""
-        calls = [self._verbs.release(key, token=token) for key in keys]
+        calls = [self._verbs.release(key, token=token, ttl=ttl) for key in keys]
         return Started(self, lambda run: calls, keys, lambda asked: self._withdrawals(keys, token))
 
     def withdraw(self, keys: Sequence[Key], *, token: str) -> Started[None]:

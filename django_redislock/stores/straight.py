@@ -62,7 +62,10 @@ class Straight:
         if type(answer) in ANSWERS:
             return answer
         if isinstance(answer, Exception):
-            raise answer
+            try:
+                raise answer
+            finally:
+                del answer  # else it would keep this frame, and those of all who have asked, until they are collected
         if isinstance(answer, list):
             self._parser.handle_push_response(answer)
         return self.read_response(disconnect_on_error=False)

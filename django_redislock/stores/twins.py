@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from ..steps import shielded
 
@@ -89,12 +89,18 @@ class Twins:
 
 
 _twins: WeakKeyDictionary[asyncio.AbstractEventLoop, Twins] = WeakKeyDictionary()
+_latest: Any = (lambda: None, None)
+"""The loop, by a weak reference, that asked last, and its twins."""
 
 
 def twin_of(store: Store, make: Callable[[Any], Any]) -> Any:
     """The store's twin on the running loop, made once."""
+    global _latest  # noqa: PLW0603 - mostly there is one loop, which is found here at once
     loop = asyncio.get_running_loop()
-    twins = _twins.get(loop)
-    if twins is None:
-        twins = _twins[loop] = Twins()
+    latest, twins = _latest
+    if latest() is not loop:
+        twins = _twins.get(loop)
+        if twins is None:
+            twins = _twins[loop] = Twins()
+        _latest = ref(loop), twins
     return twins.of(store, make)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..keys import Key
 
 ACQUIRE, RELEASE, LEAVE, FORCE = map(scripts.load, ("acquire", "release", "leave", "force"))
-RENEW, INSPECT, KEEP = map(scripts.load, ("renew", "inspect", "keep"))
+RENEW, INSPECT, KEEP, FOLLOW = map(scripts.load, ("renew", "inspect", "keep", "follow"))
 
 RELEASE_NOTE_MS = 10_000
 """How long a release is remembered for the case that its reply is lost and the client sends it again: twice
@@ -133,10 +133,10 @@ class Verbs:
         settle: Settle = lambda asked: self.leave(key, token=token) if asked or channel or waits else None
         return Call(ACQUIRE, names.all, args, read_acquire, settle)
 
-    def release(self, key: Key, *, token: str) -> Call[Answer]:
-        """Give the key back."""
+    def release(self, key: Key, *, token: str, ttl: float) -> Call[Answer]:
+        """Give the key back; `ttl`: of the lease."""
         names = self._names(key.name)
-        args = (token, key.name, self._root, RELEASE_NOTE_MS)
+        args = (token, key.name, self._root, note_ms(ttl))
         return Call(RELEASE, names.all, args, ANSWERS.__getitem__, lambda asked: self.leave(key, token=token))
 
     def leave(self, key: Key, *, token: str) -> Call[None]:
@@ -165,12 +165,23 @@ class Verbs:
         names = self._names(key.name)
         return Call(INSPECT, Keys((names.lock, names.queue, names.waiters)), (), read_inspect)
 
+    def follow(self, key: Key, *, flow: str) -> Call[tuple[Edge, ...]]:
+        """Learn whether who holds the key waits for the flow, and around which corners."""
+        return Call(FOLLOW, self._names(key.name).all, (flow, key.name, self._root), read_edges)
+
     def keep(self, key: Key, *, channel: str) -> Call[Kept]:
         """Keep the places of those who wait for the key and listen on the channel."""
         names = self._names(key.name)
         return Call(KEEP, Keys((names.lock, names.queue, names.waiters)), (channel, self._root), read_kept)
 
 
+@lru_cache(maxsize=128)
+def note_ms(ttl: float) -> int:
+    """How long the release of a lease is remembered: not for longer than what a crash of its holder leaves."""
+    return min(RELEASE_NOTE_MS, to_ms(ttl))
+
+
+@lru_cache(maxsize=128)
 def to_ms(seconds: float) -> int:
     """Redis counts in milliseconds."""
     return round(seconds * 1000)

@@ -6,7 +6,7 @@
 -- returns  {1, fence}                                                     the key is the token's
 --          {0, fence, since in us, now in us, ttl left in ms, holder}     somebody else's
 --          {2, name, holder, name, holder, ...}                          waiting would never end: who holds what
--- include: lock
+-- include: lock own
 local ttl, holder, channel = ARGV[4], ARGV[5], ARGV[6]
 
 local now = server_time()

@@ -14,7 +14,7 @@
 -- returns  {1, fence, fence, ...}       one for each key; 0 for one that was not taken
 --          {0, index, fence, since in us, now in us, ttl left in ms, holder, index, ...}     who holds which
 --          {2, name, holder, ...}       waiting would never end: who holds what
--- include: lock several
+-- include: lock own several
 local ttl, holder, channel, way, limit = ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
 
 local buckets = (#keys - indexes) / 2

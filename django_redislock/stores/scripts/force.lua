@@ -6,7 +6,7 @@
 -- ARGV     1 to 3 as in parts/lock.lua; the token begins with !, and is new for each question   4 ms for which that is
 --          kept   5 ttl in ms   6 the fence of the owner who is meant, or nothing: whoever it is
 -- returns  {fence, since in us, now in us, ttl left in ms, holder}     who held it   or   false
--- include: lock
+-- include: lock own
 local done_key, done_ttl, ttl, meant = KEYS[6], ARGV[4], ARGV[5], ARGV[6]
 
 local done = call('GET', done_key)

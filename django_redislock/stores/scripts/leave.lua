@@ -3,7 +3,7 @@
 -- KEYS     1 to 5 as in parts/lock.lua
 -- ARGV     1 to 3 as in parts/lock.lua
 -- returns  1: the token neither waits nor holds
--- include: lock grant
+-- include: lock own grant
 local was_first = call('LINDEX', queue_key, 0) == token
 call('LREM', queue_key, 1, token)
 call('HDEL', waiters_key, token)

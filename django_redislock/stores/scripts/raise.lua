@@ -3,7 +3,7 @@
 -- KEYS     1 to 5 as in parts/lock.lua
 -- ARGV     1 to 3 as in parts/lock.lua   4 the fence
 -- returns  1 the lease has this fence, or a higher one   0 the token does not hold the key
--- include: lock
+-- include: lock own
 local raised = tonumber(ARGV[4])
 
 local value = call('GET', lock_key)

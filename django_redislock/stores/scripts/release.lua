@@ -1,10 +1,10 @@
 -- release: give the key up if the token holds it; a release that was sent twice is answered twice alike.
 --
 -- KEYS     1 to 5 as in parts/lock.lua
--- ARGV     1 to 3 as in parts/lock.lua   4 ms for which the note is kept, if the lease had as many left
+-- ARGV     1 to 3 as in parts/lock.lua   4 ms for which the note is kept
 -- returns  1 released   0 nobody holds the key   -1 somebody else does   -2 it was taken away by force
 -- include: lock
-local note_ttl = tonumber(ARGV[4])
+local note_ttl = ARGV[4]
 local note_key = string.sub(held_key, 1, -#'held' - 1) .. 'released:' .. token .. ':' .. name
 
 local value = call('GET', lock_key)
@@ -12,14 +12,13 @@ if not is_owner(value) then
   local note = call('GET', note_key)
   return note and tonumber(note) or value and -1 or 0
 end
--- So nothing outlives what a crash of the holder would have left.
-note_ttl = math.max(1, math.min(note_ttl, call('PTTL', lock_key)))
-if call('EXISTS', queue_key) == 0 then
+local first = call('LPOP', queue_key)
+if not first then
   call('DEL', lock_key)
   call('ZREM', held_key, name)
 else
-  -- include: grant
-  free()
+  -- include: own grant
+  free(first)
 end
 -- Not before the key was given up: that is to be done also when the memory is full.
 call('SET', note_key, '1', 'PX', note_ttl)

@@ -2,12 +2,12 @@
 -- twice alike.
 --
 -- KEYS     as in parts/several.lua
--- ARGV     1 token   2 buckets of the locks   3 root of all names   4 ms for which it is noted that these were released,
---          if the leases had as many left   5 what these are called in the note
+-- ARGV     1 token   2 buckets of the locks   3 root of all names   4 ms for which it is noted that these were released
+--          5 what these are called in the note
 -- returns  for each lock one character: 1 released   0 nobody holds the key   2 somebody else does   3 it was taken
 --          away by force
 -- include: lock several
-local note_ttl, note_name = tonumber(ARGV[4]), ARGV[5]
+local note_ttl, note_name = ARGV[4], ARGV[5]
 
 local answers, owned = {}, {}
 for lock, value in ipairs(all_values()) do
@@ -25,12 +25,9 @@ if #owned == 0 then
   return call('GET', note_key) or table.concat(answers)
 end
 
--- So nothing outlives what a crash of the holder would have left.
-note_ttl = math.max(1, min(note_ttl, call('PTTL', keys[owned[1]])))
-
 local freed = owned
 if somebody_waits() then
-  -- include: grant
+  -- include: own grant
   freed = {}
   for _, lock in ipairs(owned) do
     use(lock)

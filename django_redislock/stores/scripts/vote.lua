@@ -8,7 +8,7 @@
 --          {0, fence, since in us, now in us, ttl left in ms, holder}     somebody else's
 --          {2, {fence, ... as above}, {2, name, holder, name, holder, ...}}   waiting would never end: who holds what
 --          {3, ms left, their end in ms}                                  it sits out
--- include: lock sitting
+-- include: lock own sitting
 local marker_key = KEYS[6]
 local ttl, holder, channel, run, guard = ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
 local least

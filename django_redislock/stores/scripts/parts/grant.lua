@@ -1,5 +1,4 @@
--- grant: handing a lock over to the first live waiter, put after parts/lock.lua: where it is needed, since each function
--- costs time also where it is not called.
+-- grant: handing a lock over to the first live waiter, put after parts/own.lua.
 
 local function flow_of(owner)
   return string.sub(owner, 1, 16)
@@ -30,9 +29,10 @@ local function warn_first(left)
   end
 end
 
--- Makes the first live waiter the owner and gives its token, or nothing.
-local function hand_over()
-  local waiter = call('LPOP', queue_key)
+-- Makes the first live waiter the owner and gives its token, or nothing. Who has taken the first one from the queue says
+-- who that is.
+local function hand_over(waiter)
+  waiter = waiter or call('LPOP', queue_key)
   local now = waiter and server_time()
   while waiter do
     local entry = call('HGET', waiters_key, waiter)
@@ -52,9 +52,9 @@ local function hand_over()
   end
 end
 
--- Gives the key up: to the first live waiter, else to whoever comes.
-local function free()
-  if not hand_over() then
+-- Gives the key up: to the first live waiter, else to whoever comes. As hand_over().
+local function free(waiter)
+  if not hand_over(waiter) then
     call('DEL', lock_key)
     call('ZREM', held_key, name)
   end

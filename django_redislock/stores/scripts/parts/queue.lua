@@ -33,12 +33,12 @@ end
 -- Joins the queue of a lock that has this value, once; gives the cycle instead where waiting would never end.
 local function line_up(value, now, ttl, holder, channel)
   local entry = channel .. ' ' .. ttl .. ' ' .. now .. ' ' .. holder
-  if call('HEXISTS', waiters_key, token) == 0 then
+  if call('HSETNX', waiters_key, token, entry) == 1 then
     local edges = cycle(lock_key, value)
     if edges then
+      call('HDEL', waiters_key, token)
       return edges
     end
-    call('HSET', waiters_key, token, entry)
     call('RPUSH', queue_key, token)
   end
   -- A waiter asks again before this is over; what is left when all are dead goes within the longest ttl.
