@@ -149,7 +149,7 @@ def pairs() -> list[Contender]:
         with lock(f"pair-{number % KEYS}"):
             pass
 
-    def announce_nothing(keeper: Keeper, holds: object, options: object) -> None:
+    def announce_nothing(keeper: Keeper, holds: object) -> None:
         """A mock would take longer than what it stands for."""
 
     def bare() -> AbstractContextManager[Any]:

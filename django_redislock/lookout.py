@@ -86,8 +86,9 @@ class Lookout:
             # In an empty context: what the first one to ask has in its own is not the others'.
             asking = _asking[question] = loop.create_task(follow, name="redislock-follow", context=Context())
             asking.add_done_callback(partial(_note, question))
+        await asyncio.wait([asking], timeout=MOMENT)  # nobody waits for longer than it wants to
         try:
-            return await asyncio.shield(asking)
+            return asking.result() if asking.done() else ()
         except StoreUnavailable:
             return ()
 
@@ -105,7 +106,7 @@ class Lookout:
 
 
 MOMENT = 1.0
-"""Seconds for which it is believed that somebody does not wait."""
+"""Seconds for which it is believed that somebody does not wait, and in which the store has to say whether it is so."""
 MOST = 1_000
 """So many are remembered of whom that is believed."""
 

@@ -80,6 +80,8 @@ class Reply(asyncio.Future[T]):
         self.set_result(value)
         try:
             context.run(wake, self)
+        except RuntimeError:  # something else runs in its context now, so that it has not gone on
+            self.get_loop().call_soon(wake, self, context=context)
         except (KeyboardInterrupt, SystemExit) as error:
             self.get_loop().call_soon(fail, error)  # out of the loop, as if it had come from there
 

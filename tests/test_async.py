@@ -525,6 +525,26 @@ def test_nobody_goes_on_within_another_task():
     assert going_through(work()) == ["told", "it came"]
 
 
+def test_nobody_goes_on_where_something_else_runs_in_its_context():
+    async def work() -> list[str]:
+        reply: Reply[str] = Reply(loop=asyncio.get_running_loop())
+        seen: list[str] = []
+
+        async def wait() -> None:
+            seen.append(await reply)
+
+        context = contextvars.copy_context()
+        task = asyncio.create_task(wait(), context=context)
+        await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        loop.call_soon(reply.come, "it came", context=context)
+        loop.call_soon(seen.append, "the same round")
+        await asyncio.wait_for(task, 5)
+        return seen
+
+    assert going_through(work()) == ["the same round", "it came"]
+
+
 def test_a_reply_that_comes_for_nobody_is_kept():
     async def work() -> str:
         reply: Reply[str] = Reply(loop=asyncio.get_running_loop())

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 
-from django_redislock import Deadlock, LeaseLost, StoreUnavailable, WaitTimeout, lock, lock_many
+from django_redislock import Deadlock, LeaseLost, StoreUnavailable, WaitTimeout, lock, lock_many, lookout
 from django_redislock import waiting as waiting_module
 from django_redislock.forcing import force_release
 from django_redislock.stores.redis import RedisStore
@@ -221,14 +221,24 @@ async def test_thousands_of_children_ask_once_in_a_while(loop, monkeypatch):
     assert len(asked) <= 4
 
 
-async def test_who_cannot_ask_waits(loop, monkeypatch):
+@pytest.mark.parametrize("is_silent", [False, True])
+async def test_who_cannot_ask_waits(loop, monkeypatch, is_silent):
     async def unavailable(*args: Any, **named: Any) -> None:
+        if is_silent:
+            await asyncio.sleep(FOR_LONG)
         raise StoreUnavailable("not now")
 
-    monkeypatch.setattr(RedisStore, "follow", unavailable)
-    async with loop.held_by_another(lock("b")), lock("a"):
-        with pytest.raises(WaitTimeout):
+    async def wait_with_a_child() -> None:
+        async with lock("a"):
             await asyncio.gather(enter("b", wait=SHORT))
+
+    monkeypatch.setattr(RedisStore, "follow", unavailable)
+    async with loop.held_by_another(lock("b")):
+        parent = asyncio.create_task(wait_with_a_child())
+        await asyncio.wait([parent], timeout=FOR_LONG / 2)  # not of the parent's own: such a one it would respect
+        assert type(parent.exception()) is WaitTimeout
+    for asking in lookout._asking.copy().values():
+        asking.cancel()
 
 
 def test_a_thread_that_waits_for_the_loop_counts():
