@@ -73,9 +73,9 @@ class Flow:
         """This flow's holds on those of the locks that it has."""
         return [self._holds[lock.slot] for lock in locks if lock.slot in self._holds] if self._holds else []
 
-    def has(self, name: str) -> bool:
-        """Whether it holds a key of this name."""
-        return any(key == name for _, key in list(self._holds))
+    def has(self, slot: tuple[str, str]) -> bool:
+        """Whether it holds the lock with this `slot`."""
+        return slot in self._holds
 
     def add(self, hold: Hold) -> Hold:
         """Note that this flow owns the lease."""

@@ -183,15 +183,17 @@ def busy(key: Key, held: Held, *, wait: float | None, also: str = "") -> LockBus
     )
 
 
-def deadlock(key: Key, edges: tuple[Edge, ...]) -> Deadlock:
-    """The refusal to wait in a cycle, which names every part of it."""
+RELEASE = ". Release what you hold and try again, or lock the rows in one order everywhere."
+
+
+def deadlock(key: Key, edges: Sequence[Edge], *, end: str = RELEASE) -> Deadlock:
+    """The refusal to wait in a cycle, which names every part of it; `end` says how it closes, and what to do."""
     chain = ", who waits for ".join(f"{edge.key}, held by {edge.holder}" for edge in edges)
     return Deadlock(
-        f"Waiting for {key} would never end: {chain}. Release what you hold and try again, or lock the rows in one "
-        f"order everywhere.",
+        f"Waiting for {key} would never end: {chain}{end}",
         key=key.name,
         holder=edges[0].holder,
-        edges=edges,
+        edges=tuple(edges),
     )
 
 

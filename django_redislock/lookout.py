@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 from . import clock
 from .awaiting import awaiters
 from .exceptions import Deadlock, StoreUnavailable
+from .keylock import deadlock
 from .stores.base import Edge
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ class Owner(NamedTuple):
     """What runs it."""
     leases: Mapping[str, Lease]
     """What it has of the keys that the task wants, by their names."""
-    has: Callable[[str], bool]
-    """Whether it has the key of this name now."""
+    has: Callable[[tuple[str, str]], bool]
+    """Whether it has a lock now, by its `slot`."""
 
 
 class Lookout:
@@ -67,11 +68,13 @@ class Lookout:
         """Raise `Deadlock` where who has the key waits for one of these, around whatever corners."""
         for owner in owners:
             edges = await self._edges(key, owner)
-            if edges and owner.has(edges[-1].key):  # else that has been given back since
+            if edges and owner.has(
+                (self._stores[key.name].scope, edges[-1].key)
+            ):  # else that has been given back since
                 if not self._is_awaited(owner):
                     return
                 self.end()
-                raise around_a_corner(key, edges)
+                raise deadlock(key, edges, end=CLOSES)
         self.end()
 
     async def _edges(self, key: Key, owner: Owner) -> Sequence[Edge]:
@@ -105,6 +108,10 @@ class Lookout:
         _waits_for.pop(self._task, None)
 
 
+CLOSES = (
+    ", who awaits this very task. Lock what the child needs in the task that awaits it, before it does, or await it "
+    "after the block."
+)
 MOMENT = 1.0
 """Seconds for which it is believed that somebody does not wait, and in which the store has to say whether it is so."""
 MOST = 1_000
@@ -141,16 +148,4 @@ def awaited(key: Key, held: Held) -> Deadlock:
         key=key.name,
         holder=held.holder,
         edges=(Edge(key=key.name, holder=held.holder),),
-    )
-
-
-def around_a_corner(key: Key, edges: Sequence[Edge]) -> Deadlock:
-    """The refusal to wait for one who waits, around whatever corners, for one who waits for us."""
-    chain = ", who waits for ".join(f"{edge.key}, held by {edge.holder}" for edge in edges)
-    return Deadlock(
-        f"Waiting for {key} would never end: {chain}, who awaits this very task. Lock what the child needs in the task "
-        f"that awaits it, before it does, or await it after the block.",
-        key=key.name,
-        holder=edges[0].holder,
-        edges=tuple(edges),
     )

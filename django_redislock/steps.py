@@ -83,13 +83,13 @@ class Reply(asyncio.Future[T]):
         except RuntimeError:  # something else runs in its context now, so that it has not gone on
             self.get_loop().call_soon(wake, self, context=context)
         except (KeyboardInterrupt, SystemExit) as error:
-            self.get_loop().call_soon(fail, error)  # out of the loop, as if it had come from there
+            self.get_loop().call_soon(throw, error)  # out of the loop, as if it had come from there
 
 
 NOBODY: Any = (None, None)
 
 
-def fail(error: BaseException) -> None:
+def throw(error: BaseException) -> None:
     """Raise it."""
     raise error
 

@@ -61,7 +61,7 @@ local function take(chosen, values)
   end
   call('MSET', unpack(set))
 
-  -- As in parts/lock.lua.
+  -- As in parts/own.lua.
   local is_used = is_any(indexes + 1, indexes + buckets)
   for place, entries in pairs(by_bucket(chosen, expiries)) do
     local held = keys[indexes + place]

@@ -89,7 +89,7 @@ local function taken_by_force(lock, owner)
   return call('GET', note_of(lock, owner, (name_of(lock)))) == '-2'
 end
 
--- Points the functions of parts/lock.lua at one of the locks.
+-- Points the functions of the other parts at one of the locks.
 local function use(lock)
   lock_key, queue_key = keys[lock], keys[count + lock]
   name, held_key = name_of(lock)
