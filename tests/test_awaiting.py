@@ -16,6 +16,8 @@ from asgiref.sync import async_to_sync
 from django_redislock import Deadlock, LeaseLost, StoreUnavailable, WaitTimeout, lock, lock_many, lookout
 from django_redislock import waiting as waiting_module
 from django_redislock.forcing import force_release
+from django_redislock.keys import Key
+from django_redislock.stores.base import Edge
 from django_redislock.stores.redis import RedisStore
 
 pytestmark = pytest.mark.usefixtures("lock_alias")
@@ -136,6 +138,19 @@ async def test_of_children_that_all_want_it_the_last_one_is_refused_and_the_othe
 # Around a corner: who has what the child wants waits for what its parent has
 
 
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Of which flows it was asked who waits for them."""
+    flows, follow = [], RedisStore.follow
+
+    def note(*args: Any, **named: Any) -> Any:
+        flows.append(named["flow"])
+        return follow(*args, **named)
+
+    monkeypatch.setattr(RedisStore, "follow", note)
+    return flows
+
+
 @asynccontextmanager
 async def another_wants(name: str, *, has: str, after: float = 0) -> AsyncIterator[threading.Event]:
     """A thread has a lock, and waits for one more so many seconds after it is told to."""
@@ -196,7 +211,23 @@ async def test_a_child_waits_for_another_who_waits_for_nobody(loop):
             await asyncio.gather(enter("b", wait=SHORT))
 
 
-async def test_a_child_that_is_not_awaited_waits_around_a_corner(loop):
+async def test_what_the_parent_has_given_back_since_closes_no_circle(loop, monkeypatch):
+    """The answer of the store may be older."""
+
+    async def late(store: Any, key: Key, *, flow: str) -> tuple[Edge, ...]:
+        info = await lock("b").ainfo()
+        return Edge(key="b", holder=info.holder), Edge(key="a", holder=info.holder)
+
+    monkeypatch.setattr(RedisStore, "follow", late)
+    async with loop.held_by_another(lock("b")), lock("c"):
+        with pytest.raises(WaitTimeout):
+            await asyncio.gather(enter("b", wait=SHORT))
+    async with loop.held_by_another(lock("b")), lock("a"):
+        with pytest.raises(Deadlock):
+            await asyncio.gather(enter("b", wait=SHORT))
+
+
+async def test_a_child_that_is_not_awaited_waits_around_a_corner(loop, asked):
     async with another_wants("a", has="b") as told:
         async with lock("a"):
             told.set()
@@ -204,17 +235,11 @@ async def test_a_child_that_is_not_awaited_waits_around_a_corner(loop):
             child = asyncio.create_task(enter("b"))
             await asyncio.sleep(SHORT)
             assert not child.done()
+            assert not asked
         assert await child == "entered"
 
 
-async def test_thousands_of_children_ask_once_in_a_while(loop, monkeypatch):
-    asked, follow = [], RedisStore.follow
-
-    def note(*args: Any, **named: Any) -> Any:
-        asked.append(named["flow"])
-        return follow(*args, **named)
-
-    monkeypatch.setattr(RedisStore, "follow", note)
+async def test_thousands_of_children_ask_once_in_a_while(loop, asked):
     async with loop.held_by_another(lock("b")), lock("a"):
         with suppress(WaitTimeout):
             await asyncio.gather(*(enter("b", wait=1) for _ in range(200)))
