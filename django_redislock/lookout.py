@@ -66,11 +66,10 @@ class Lookout:
 
     async def _follow(self, key: Key, owners: Sequence[Owner]) -> None:
         """Raise `Deadlock` where who has the key waits for one of these, around whatever corners."""
+        scope = self._stores[key.name].scope
         for owner in owners:
             edges = await self._edges(key, owner)
-            if edges and owner.has(
-                (self._stores[key.name].scope, edges[-1].key)
-            ):  # else that has been given back since
+            if edges and owner.has((scope, edges[-1].key)):  # else that has been given back since
                 if not self._is_awaited(owner):
                     return
                 self.end()
