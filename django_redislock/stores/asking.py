@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from redis.exceptions import (
@@ -19,7 +20,7 @@ from redis.exceptions import (
 from ..steps import Steps, run
 from .debts import NotNow
 from .discretion import hush
-from .packing import joined
+from .packing import PING, joined
 from .straight import read_answer
 
 if TYPE_CHECKING:
@@ -80,13 +81,27 @@ def evaluate(connection: Any, call: Any, meanwhile: Callable[[], object] | None)
     """As `evaluating()` on a connection that blocks, in fewer steps; `CLOSED` for one that is to be opened first."""
     if getattr(connection, "_sock", None) is None:
         return CLOSED
-    connection.send_packed_command(call.packed)
+    if call.wakes:
+        send_behind_ping(connection, call)
+    else:
+        connection.send_packed_command(call.packed)
     if meanwhile is not None:
         meanwhile()
     try:
         return read_answer(connection)
     except NoScriptError:
         return run(evaluating_new(connection, call))
+
+
+def send_behind_ping(connection: Any, call: Call[Any]) -> None:
+    """Send it so that whoever it wakes is written to first.
+
+    Redis writes last to the client for whom it has had something for longest. Here that is the answer to the PING,
+    which may as well be a refusal.
+    """
+    connection.send_packed_command(joined([[PING], call.packed]))
+    with suppress(ResponseError):
+        read_answer(connection)
 
 
 def evaluating_all(connection: Any, batch: Batch, meanwhile: None, *, within: float) -> Steps[list[Any]]:

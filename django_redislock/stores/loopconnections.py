@@ -15,6 +15,7 @@ from ..steps import Reply
 from .asking import FAULTS
 from .loopanswers import Answers, answers_of
 from .loopmakers import maker_of
+from .packing import PING
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 5.0
 """Seconds within which an answer has to come, where the client's own settings have no limit."""
-PING = b"*1\r\n$4\r\nPING\r\n"
-"""What is answered after all that was asked before."""
 
 
 class LoopConnection:
@@ -66,14 +65,21 @@ class LoopConnection:
             self._opening.add_done_callback(self._opened)
         await asyncio.shield(self._opening)
 
-    def send(self, command: Iterable[bytes]) -> Reply[Any]:
-        """Send a command, as bytes; gives its answer to be. Raises redis-py's `ConnectionError` when it is closed."""
+    def send(self, command: Iterable[bytes], *, wakes: bool = False) -> Reply[Any]:
+        """Send a command, as bytes; gives its answer to be. Raises redis-py's `ConnectionError` when it is closed.
+
+        `wakes`: as `Call.wakes`.
+        """
         if self._answers is None:
             raise ConnectionError("The connection was closed.")
         loop = asyncio.get_running_loop()
         answer: Reply[Any] = Reply(loop=loop)
+        is_alone = not self._sent
+        if wakes:
+            self._unsent.append(PING)
+            self._sent.append((loop.time(), Reply(loop=loop)))  # nobody waits for that
         self._unsent += command
-        if not self._sent:
+        if is_alone:
             self._flush()
         elif self._flushing is None:  # what other tasks ask in this round of the loop goes with it
             self._flushing = loop.call_soon(self._flush)
@@ -211,15 +217,16 @@ class Turn:
         """Send a command."""
         if not self.connection.is_open:
             return self._open_and_send(command)
-        self._send(command)
+        self.send(command)
         return None
 
     async def _open_and_send(self, command: Iterable[bytes]) -> None:
         await self.connection.open()
-        self._send(command)
+        self.send(command)
 
-    def _send(self, command: Iterable[bytes]) -> None:
-        self._sent = self.connection.send(command)
+    def send(self, command: Iterable[bytes], *, wakes: bool = False) -> None:
+        """As `LoopConnection.send()`."""
+        self._sent = self.connection.send(command, wakes=wakes)
         self.opened = self.connection.opened
 
     def read_response(self, *, disconnect_on_error: bool) -> Reply[Any]:

@@ -77,7 +77,7 @@ class LoopStore(RedisStore):
             if is_usual and connection is not None and connection.is_open:
                 turn = connection.take()
                 try:
-                    turn.send_packed_command(call.packed)
+                    turn.send(call.packed, wakes=call.wakes)
                     if meanwhile is not None:
                         meanwhile()
                     answer = await turn.read_response(disconnect_on_error=False)

@@ -100,12 +100,12 @@ class ManyVerbs:
         args = (token, layout.places, self._root)
         return Call(LEAVE_MANY, layout.keys, args, read_nothing, lambda asked: self.leave(keys, token=token))
 
-    def release(self, keys: Sequence[Key], *, token: str, ttl: float) -> Call[list[Answer]]:
-        """Give the keys back; `ttl`: of the leases."""
+    def release(self, keys: Sequence[Key], *, token: str, ttl: float, wakes: bool) -> Call[list[Answer]]:
+        """Give the keys back; `ttl`: of the leases, `wakes`: as `Call.wakes`."""
         layout = self._layout(keys)
         args = (token, layout.places, self._root, note_ms(ttl), layout.note)
         settle: Settle = lambda asked: self.leave(keys, token=token)
-        return Call(RELEASE_MANY, layout.keys, args, read_answers, settle)
+        return Call(RELEASE_MANY, layout.keys, args, read_answers, settle, wakes)
 
     def renew(self, renewals: Sequence[Renewal]) -> Batch:
         """Keep the keys: so many calls that none of them takes long."""

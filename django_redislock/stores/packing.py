@@ -8,6 +8,9 @@ from itertools import chain
 
 Args = tuple[str | int, ...]
 
+PING = b"*1\r\n$4\r\nPING\r\n"
+"""What does nothing, and is answered after all that was asked before."""
+
 
 class Keys(tuple[str, ...]):
     """The keys of a call. Those that are kept for the next call have their bytes with them."""

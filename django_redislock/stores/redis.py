@@ -134,7 +134,7 @@ class RedisStore:
 
     def release_many(self, keys: Sequence[Key], *, token: str, ttl: float) -> list[Answer]:
         """Give the keys back that `token` holds; an answer for each."""
-        return self._run(self._many.release(keys, token=token, ttl=ttl), *keys)
+        return self._run(self._many.release(keys, token=token, ttl=ttl, wakes=self.listens), *keys)
 
     @property
     def listens(self) -> bool:
@@ -152,12 +152,12 @@ class RedisStore:
 
     def release(self, key: Key, *, token: str, ttl: float) -> Answer:
         """Give the key back if `token` holds it."""
-        return self._run(self._verbs.release(key, token=token, ttl=ttl), key)
+        # Who has waited here lately is mostly followed by others that wait.
+        return self._run(self._verbs.release(key, token=token, ttl=ttl, wakes=self.listens), key)
 
     def renew(self, key: Key, *, token: str, ttl: float) -> Answer:
         """Keep the key for `ttl` seconds from now if `token` holds it."""
-        call = self._verbs.renew(key, token=token, ttl=ttl)
-        return self._run(call, key, **self._counted(ttl))
+        return self._run(self._verbs.renew(key, token=token, ttl=ttl), key, **self._counted(ttl))
 
     def renew_many(self, renewals: Sequence[Renewal], *, within: float) -> list[Answer]:
         """As `Store.renew_many()`."""

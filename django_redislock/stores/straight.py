@@ -52,12 +52,13 @@ class Straight:
     def read_answer(self) -> Any:
         """As `read_answer()`."""
         reader = getattr(self._parser, "_reader", None)  # there is none without hiredis, and none when disconnected
-        if poll is None or reader is None or self.health_check_interval or reader.has_data():
+        if poll is None or reader is None or self.health_check_interval:
             return self.read_response(disconnect_on_error=False)
-        try:
-            reader.feed(self._sock.recv(MOST))
-        except TimeoutError as error:
-            raise redis.TimeoutError("Timeout reading from the server") from error
+        if not reader.has_data():
+            try:
+                reader.feed(self._sock.recv(MOST))
+            except TimeoutError as error:
+                raise redis.TimeoutError("Timeout reading from the server") from error
         answer = reader.gets()
         if type(answer) in ANSWERS:
             return answer

@@ -43,6 +43,8 @@ class Call(NamedTuple, Generic[T]):
     read: Callable[[Any], T]
     settle: Settle | None = None
     """Makes the call that follows when no answer comes, so that nothing stays taken, carried out or not."""
+    wakes: bool = False
+    """Whether it mostly wakes somebody, who is to hear of that before the one who asks is answered."""
 
     @property
     def packed(self) -> list[bytes]:
@@ -133,11 +135,12 @@ class Verbs:
         settle: Settle = lambda asked: self.leave(key, token=token) if asked or channel or waits else None
         return Call(ACQUIRE, names.all, args, read_acquire, settle)
 
-    def release(self, key: Key, *, token: str, ttl: float) -> Call[Answer]:
-        """Give the key back; `ttl`: of the lease."""
+    def release(self, key: Key, *, token: str, ttl: float, wakes: bool = False) -> Call[Answer]:
+        """Give the key back; `ttl`: of the lease, `wakes`: as `Call.wakes`."""
         names = self._names(key.name)
         args = (token, key.name, self._root, note_ms(ttl))
-        return Call(RELEASE, names.all, args, ANSWERS.__getitem__, lambda asked: self.leave(key, token=token))
+        settle: Settle = lambda asked: self.leave(key, token=token)
+        return Call(RELEASE, names.all, args, ANSWERS.__getitem__, settle, wakes)
 
     def leave(self, key: Key, *, token: str) -> Call[None]:
         """Stop waiting."""
