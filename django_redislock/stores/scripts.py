@@ -29,15 +29,20 @@ def read(*path: str) -> str:
 
 def load(name: str) -> Script:
     """Read `scripts/<name>.lua`, with the parts that it shares with other verbs where it names them."""
-    source = re.sub(r"^ *-- include: (.*)\n", lambda line: parts(line[1]), read(f"{name}.lua"), flags=re.MULTILINE)
+    source = whole(read(f"{name}.lua"))
     sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
     known, new = word("EVALSHA") + word(sha), word("EVAL") + word(source)
     return Script(source=source, sha=sha, known=known, new=new)
 
 
+def whole(text: str) -> str:
+    """With the text of the parts that are included, and of those that these include."""
+    return re.sub(r"^ *-- include: (.*)\n", lambda line: parts(line[1]), text, flags=re.MULTILINE)
+
+
 def parts(names: str) -> str:
     """The text of parts, one after the other."""
-    return "".join(read("parts", f"{name}.lua") for name in names.split())
+    return "".join(whole(read("parts", f"{name}.lua")) for name in names.split())
 
 
 def commands() -> set[str]:

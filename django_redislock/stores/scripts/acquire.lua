@@ -6,22 +6,27 @@
 -- returns  {1, fence}                                                     the key is the token's
 --          {0, fence, since in us, now in us, ttl left in ms, holder}     somebody else's
 --          {2, name, holder, name, holder, ...}                          waiting would never end: who holds what
--- include: lock own
+-- include: lock
 local ttl, holder, channel = ARGV[4], ARGV[5], ARGV[6]
 
-local now = server_time()
--- Mostly there is none of these: then nobody needs to be asked for, nor looked after.
-local is_quiet = call('EXISTS', lock_key, queue_key, held_key) == 0
-local value = not is_quiet and call('GET', lock_key)
+-- include: now
+if call('EXISTS', lock_key, queue_key, held_key) == 0 then
+  local hoped = now
+  -- include: quiet
+  return {1, tonumber(fence)}
+end
+
+-- include: own
+local value = call('GET', lock_key)
 if is_owner(value) then
   -- The answer, or the message of the grant, was missed: the asker counts its ttl from this question on.
   call('PEXPIRE', lock_key, ttl)
   note_held(now, ttl)
   return {1, tonumber(string.match(value, '^%S+ (%d+) '))}
 end
-if not value and (is_quiet or call('EXISTS', queue_key) == 0) then
+if not value and call('EXISTS', queue_key) == 0 then
   local fence = next_fence(now)
-  own(token, fence, now, ttl, holder, is_quiet)
+  own(token, fence, now, ttl, holder)
   return {1, tonumber(fence)}
 end
 

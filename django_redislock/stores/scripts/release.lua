@@ -8,7 +8,7 @@ local note_ttl = ARGV[4]
 local note_key = string.sub(held_key, 1, -#'held' - 1) .. 'released:' .. token .. ':' .. name
 
 local value = call('GET', lock_key)
-if not is_owner(value) then
+if not value or string.sub(value, 1, #token + 1) ~= token .. ' ' then
   local note = call('GET', note_key)
   return note and tonumber(note) or value and -1 or 0
 end

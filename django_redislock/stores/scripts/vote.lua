@@ -8,30 +8,34 @@
 --          {0, fence, since in us, now in us, ttl left in ms, holder}     somebody else's
 --          {2, {fence, ... as above}, {2, name, holder, name, holder, ...}}   waiting would never end: who holds what
 --          {3, ms left, their end in ms}                                  it sits out
--- include: lock own sitting
+-- include: lock sitting
 local marker_key = KEYS[6]
 local ttl, holder, channel, run, guard = ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
 local least
 token, least = string.match(token, '^(%S+) (%d+)$')
 
-local now = server_time()
+-- include: now
 local left, ends = sits_out(marker_key, run, guard, math.floor(now / 1000))
 if left > 0 then
   return {3, left, ends}
 end
 
 local hoped = tonumber(least) > tonumber(now) and least or now
--- As in acquire.lua: mostly there is nothing of all this.
-local is_quiet = call('EXISTS', lock_key, queue_key, held_key) == 0
-local value = not is_quiet and call('GET', lock_key)
+if call('EXISTS', lock_key, queue_key, held_key) == 0 then
+  -- include: quiet
+  return {1, tonumber(fence), tonumber(now)}
+end
+
+-- include: own
+local value = call('GET', lock_key)
 if is_owner(value) then
   call('PEXPIRE', lock_key, ttl)
   note_held(now, ttl)
   return {1, tonumber(string.match(value, '^%S+ (%d+) ')), tonumber(now)}
 end
-if not value and (is_quiet or call('EXISTS', queue_key) == 0) then
+if not value and call('EXISTS', queue_key) == 0 then
   local fence = next_fence(hoped)
-  own(token, fence, now, ttl, holder, is_quiet)
+  own(token, fence, now, ttl, holder)
   return {1, tonumber(fence), tonumber(now)}
 end
 

@@ -8,7 +8,3 @@ local lock_key, held_key, fence_key, queue_key, waiters_key = KEYS[1], KEYS[2], 
 local token, name, root = ARGV[1], ARGV[2], ARGV[3]
 local call = redis.call
 
-local function is_owner(value)
-  return value and string.sub(value, 1, #token + 1) == token .. ' '
-end
-
