@@ -192,7 +192,7 @@ def test_release_is_answered_twice_alike(server):
     assert release(server, "theirs") == 0
 
 
-@pytest.mark.parametrize(("owner", "reply"), [(None, 0), ("theirs", -1)])
+@pytest.mark.parametrize(("owner", "reply"), [(None, 0), ("theirs", -1), ("ourselves", -1), ("our", -1)])
 @pytest.mark.parametrize("ask", [release, renew])
 def test_who_does_not_own_is_told_who_does(server, ask, owner, reply):
     if owner:
