@@ -68,8 +68,8 @@ def waiters_of(name: str) -> int:
 def hearers_of(name: str) -> int:
     """How many processes listen on the channels of those who wait for a lock of the cache "real"."""
     client = client_of("real")
-    entries = [entry for key in client.scan_iter(f"*:waiters:{name}") for entry in client.hvals(key)]
-    channels = {entry.split()[0] for entry in entries}
+    tokens = [token.decode() for key in client.scan_iter(f"*:queue:{name}") for token in client.lrange(key, 0, -1)]
+    channels = {client.get(f"redislock:flow:{token[:16]}").split()[1] for token in tokens}
     return sum(count for _, count in client.pubsub_numsub(*channels))
 
 

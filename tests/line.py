@@ -24,6 +24,11 @@ def token_of(who: str, attempt: int = 0) -> str:
     return f"{who:_<16}{attempt}"
 
 
+def wait_key_of(who: str) -> str:
+    """Where it is kept what somebody waits for."""
+    return f"redislock:flow:{token_of(who)[:16]}"
+
+
 def channel_of(who: str) -> str:
     return f"wake:{who}"
 

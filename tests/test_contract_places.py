@@ -290,4 +290,4 @@ def test_all_that_stays_is_fences_and_notes():
             elsewhere(lock("a", wait=0.05).acquire)
     kept = {key for client, key in keys("*redislock:*") if client.pttl(key) < 0}
     assert {key.rpartition(b":")[2] for key in kept} <= {b"fence", b"node"}
-    assert keys("*:lock:*") == keys("*:queue:*") == keys("*:waiters:*") == keys("*:held") == []
+    assert keys("*:lock:*") == keys("*:queue:*") == keys("*:flow:*") == keys("*:held") == []

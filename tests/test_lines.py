@@ -43,7 +43,7 @@ async def enter(name: str = "a", ttl: float = TTL) -> str:
 def lose_places(alias: str, name: str = "a") -> None:
     """As a server does that has lost its data."""
     client = client_of(alias)
-    client.delete(*client.keys(f"*:queue:{name}"), *client.keys(f"*:waiters:{name}"))
+    client.delete(*client.keys(f"*:queue:{name}"))
 
 
 async def test_one_asks_for_all(loop, asked):

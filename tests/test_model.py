@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from django_redislock.keylock import operator_token
 from django_redislock.keys import Key
 from django_redislock.stores.base import Answer, Held, Taken
-from tests.line import Line, channel_of, holder_of, token_of
+from tests.line import Line, channel_of, holder_of, token_of, wait_key_of
 
 T = TypeVar("T")
 
@@ -358,10 +358,10 @@ class Protocol(RuleBasedStateMachine):
         for key, row in self.rows.items():
             tokens = [token.decode() for token in self.line.server.lrange(self.line.name("queue", key), 0, -1)]
             assert tokens == [person.token for person in row.queue]
-            waiters = self.line.server.hgetall(self.line.name("waiters", key))
-            assert {token.decode() for token in waiters} == set(tokens)
-            channels = {entry.decode().partition(" ")[0] for entry in waiters.values()}
-            assert channels == {channel_of(person.name) for person in row.queue}
+            waits = [self.line.server.get(wait_key_of(person.name)).decode().split(" ") for person in row.queue]
+            assert [(token, channel) for token, channel, *_ in waits] == [
+                (person.token, channel_of(person.name)) for person in row.queue
+            ]
 
     @invariant()
     def the_index_names_what_is_held(self) -> None:
@@ -384,8 +384,8 @@ class Protocol(RuleBasedStateMachine):
         for key, row in self.rows.items():
             expected |= {self.line.name("held", key)}
             expected |= {self.line.name("lock", key)} if row.owner else set()
-            expected |= {self.line.name("queue", key), self.line.name("waiters", key)} if row.queue else set()
-        flows = {f"redislock:flow:{token_of(name)[:16]}" for name in self.waits}
+            expected |= {self.line.name("queue", key)} if row.queue else set()
+        flows = {wait_key_of(name) for name in self.waits}
         left = self.line.left()
         assert left - expected == flows
         assert {name for name in expected if ":held" not in name} <= left

@@ -115,7 +115,7 @@ class TestCluster:
         cluster.settle()
         replicate(cluster.owner(BUCKET), 1)
         assert (cluster.owner(BUCKET), names_in(alone)) == (replica, names_in(replica))
-        assert not any("queue" in name or "waiters" in name for name in names_in(replica))
+        assert not any("queue" in name or "flow" in name for name in names_in(replica))
         assert [majority.renew(KEY, token=OURS, ttl=60), majority.release(KEY, token=OURS, ttl=60)] == [
             Answer.ANOTHERS
         ] * 2
@@ -166,7 +166,7 @@ class TestSentinel:
         sentinels.settle()
         replicate(sentinels.primary, 2)
         assert names_in(alone) == names_in(sentinels.primary)
-        assert not any("queue" in name or "waiters" in name for name in names_in(alone))
+        assert not any("queue" in name or "flow" in name for name in names_in(alone))
         assert [majority.renew(KEY, token=OURS, ttl=60), majority.release(KEY, token=OURS, ttl=60)] == [
             Answer.ANOTHERS
         ] * 2

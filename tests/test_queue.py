@@ -11,7 +11,9 @@ import pytest
 from django_redislock.keylock import deadlock, operator_token
 from django_redislock.keys import Key
 from django_redislock.stores.base import Answer, Edge, Held, Taken
-from tests.line import KEY, Line, channel_of, holder_of, token_of
+from tests.line import KEY, Line, wait_key_of
+
+OTHER = Key("other")
 
 
 @pytest.fixture
@@ -89,9 +91,9 @@ def test_who_does_not_wait_gets_nothing_later(line):
 
 def test_keys_have_lines_of_their_own(line):
     line.queue("a", "b")
-    line.queue("c", "d", key=Key("other"))
-    line.release("c", Key("other"))
-    assert (line.owner(), line.owner(Key("other"))) == ("a", "d")
+    line.queue("c", "d", key=OTHER)
+    line.release("c", OTHER)
+    assert (line.owner(), line.owner(OTHER)) == ("a", "d")
 
 
 # Who is not served
@@ -110,7 +112,7 @@ def test_when_all_waiters_are_dead_the_key_is_free(line):
     line.die("b")
     line.die("c")
     line.release("a")
-    assert (line.owner(), line.left() - {"redislock:flow:" + token_of(who)[:16] for who in "bc"}) == (None, set())
+    assert (line.owner(), line.left() - {wait_key_of(who) for who in "bc"}) == (None, set())
 
 
 def test_who_was_passed_over_and_lives_queues_again_at_the_end(line):
@@ -289,8 +291,9 @@ def test_nobody_waits_for_a_key_that_is_just_held(line):
 
 def test_it_is_told_how_many_wait_and_how_long_the_first_has_waited(line):
     line.queue("a", "b", "c")
-    entry = f"{channel_of('b')} 30000 {round((line.store.inspect(KEY).since - 60) * 1e6)} {holder_of('b')}"
-    line.server.hset(line.name("waiters"), token_of("b"), entry)
+    token, channel, ttl, _, rest = line.server.get(wait_key_of("b")).decode().split(" ", 4)
+    since = round((line.store.inspect(KEY).since - 60) * 1e6)
+    line.server.set(wait_key_of("b"), f"{token} {channel} {ttl} {since} {rest}")
     held = line.store.inspect(KEY)
     assert (held.waiters, held.holder.doing) == (2, "a")
     assert held.first_waits_for == pytest.approx(60 + held.held_for, abs=0.001)
@@ -298,7 +301,7 @@ def test_it_is_told_how_many_wait_and_how_long_the_first_has_waited(line):
 
 def test_asking_again_does_not_shorten_how_long_one_has_waited(line):
     line.queue("a", "b")
-    line.queue("c", key=Key("other"))
+    line.queue("c", key=OTHER)
     before = line.store.inspect(KEY).first_waits_for
     line.ask("b")
     assert line.store.inspect(KEY).first_waits_for > before
@@ -318,14 +321,13 @@ def test_a_line_of_the_dead_expires(line):
     line.die("b")
     line.die("c")
     lives = {name: line.server.pttl(name) for name in line.left()}
-    assert len(lives) == 6
+    assert len(lives) == 5
     assert all(0 < life <= 20_000 for life in lives.values())
-    assert lives[line.name("queue")] == pytest.approx(lives[line.name("waiters")], abs=100)
 
 
 def test_asking_again_keeps_the_place_in_the_line(line):
     line.queue("a", "b")
-    names = [line.name("queue"), line.name("waiters"), f"redislock:flow:{token_of('b')[:16]}"]
+    names = [line.name("queue"), wait_key_of("b")]
     for name in names:
         line.server.pexpire(name, 1_000)
     line.ask("b")
@@ -334,7 +336,7 @@ def test_asking_again_keeps_the_place_in_the_line(line):
 
 def test_a_line_that_expired_is_joined_anew(line):
     line.queue("a", "b", "c")
-    line.server.delete(line.name("queue"), line.name("waiters"))
+    line.server.delete(*line.left() - {line.name("lock"), line.name("held")})
     line.queue("c", "b")
     line.release("a")
     assert line.owner() == "c"
@@ -342,11 +344,34 @@ def test_a_line_that_expired_is_joined_anew(line):
 
 def test_a_half_of_a_line_serves_nobody_twice(line):
     line.queue("a", "b", "c")
-    line.server.delete(line.name("waiters"))
+    line.server.delete(wait_key_of("b"), wait_key_of("c"))
     line.queue("b")
     line.release("a")
+    assert line.owner() == "b"
     line.release("b")
-    assert (line.owner(), line.left() - {f"redislock:flow:{token_of('c')[:16]}"}) == (None, set())
+    assert (line.owner(), line.left()) == (None, set())
+
+
+def test_who_waits_for_something_else_by_now_is_passed_over_and_keeps_that_place(line):
+    """It could not say that it had given up."""
+    line.queue("a", "b", "c")
+    line.queue("d", key=OTHER)
+    line.ask("b", OTHER, attempt=1)
+    line.release("a")
+    assert (line.owner(), line.heard("b")) == ("c", [])
+    line.release("d", OTHER)
+    assert (line.owner(OTHER), len(line.heard("b"))) == ("b", 1)
+
+
+def test_giving_up_late_takes_nothing_from_what_one_waits_for_by_now(line):
+    line.queue("a", "b")
+    line.queue("d", key=OTHER)
+    line.ask("b", OTHER, attempt=1)
+    line.leave("b")
+    line.release("d", OTHER)
+    assert line.owner(OTHER) == "b"
+    line.release("a")
+    assert line.owner() is None
 
 
 # Deadlocks
@@ -441,7 +466,7 @@ def test_a_lease_of_its_own_that_it_lost_sight_of_is_no_cycle(line):
 
 def test_who_was_passed_over_and_got_the_key_later_waits_for_it_no_more(line):
     """Else it would seem to wait for whoever holds that key after it."""
-    shelf, other = KEY, Key("other")
+    shelf, other = KEY, OTHER
     line.queue("a", "b", key=shelf)
     line.die("b")
     line.release("a", shelf)
@@ -454,7 +479,7 @@ def test_who_was_passed_over_and_got_the_key_later_waits_for_it_no_more(line):
 
 @pytest.mark.parametrize("name", ["a b", "größe 日本 🔒", "}:lock:x", "two\nlines", "%s %d"])
 def test_odd_names_stand_in_a_cycle_as_they_are(line, name):
-    one, other = Key(name), Key("other")
+    one, other = Key(name), OTHER
     line.queue("a", key=one)
     line.queue("b", "a", key=other)
     edges = line.ask("b", one)

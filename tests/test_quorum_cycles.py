@@ -51,7 +51,7 @@ def give_back(nodes: list[Any]) -> None:
 
 def lines(client: Any) -> list[bytes]:
     """What tells that somebody waits."""
-    return [name for kind in ("flow", "queue", "waiters") for name in client.keys(f"*:{kind}:*")]
+    return [name for kind in ("flow", "queue") for name in client.keys(f"*:{kind}:*")]
 
 
 @pytest.mark.parametrize("other", [0, -1], ids=["first", "last"])

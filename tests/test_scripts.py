@@ -22,7 +22,7 @@ from tests.faults import Proxy, proxy_to
 KEY = Key("shelf")
 WHO = '["web-1",42,"MainThread",""]'
 TTL = 30_000
-SHARED = "{bucket}:lock:shelf held fence queue waiters"
+SHARED = "{bucket}:lock:shelf held fence queue"
 LOCK = SHARED.partition(" ")[0]
 
 FILES = resources.files("django_redislock.stores").joinpath("scripts")
@@ -133,8 +133,8 @@ def test_only_keys_that_were_passed_are_touched_and_those_of_whoever_holds_the_l
     bound = re.findall(r"^local ([\w, ]+) = KEYS", source, re.MULTILINE)
     passed = {key for names in bound for key in names.split(", ")}
     touched = set(re.findall(r"\bcall\('(?!TIME|PUBLISH)\w+', ([^,)]+)", source))
-    found_in_the_store = {"edge_key", "root .. ':flow:' .. flow_of(token", "note_key"}
-    flows = {key for key in touched if key.startswith("root .. ':flow:' .. flow")}
+    found_in_the_store = {"edge_key", "note_key", "wait_key", "unpack(flows", "flows[index]"}
+    flows = {key for key in touched if key.startswith(("root .. ':flow:' .. ", "wait_of("))}
     assert touched & passed
     assert touched - passed - flows <= found_in_the_store
 
@@ -213,7 +213,7 @@ def test_renew_keeps_the_lock_and_its_entry(server):
 
 def test_inspect_tells_who_holds_the_key_but_not_the_token(server):
     fence = acquire(server)[1]
-    reply = run(server, "inspect", f"{LOCK} queue waiters")
+    reply = run(server, "inspect", f"{LOCK} queue")
     assert (reply[0], reply[4]) == (fence, WHO.encode())
     assert reply[1] <= reply[2]
     assert 0 < reply[3] <= TTL
@@ -221,33 +221,33 @@ def test_inspect_tells_who_holds_the_key_but_not_the_token(server):
 
 
 def test_inspect_tells_of_a_free_key_nothing(server):
-    assert run(server, "inspect", f"{LOCK} queue waiters") is None
+    assert run(server, "inspect", f"{LOCK} queue") is None
 
 
 def test_keep_keeps_the_places_of_one_channel_and_says_who_has_them(server):
     acquire(server)
     for token, channel in [("first-flow-of-all1", "here"), ("second-flow-of-al2", "there")]:
         run(server, "acquire", SHARED, token, "shelf", "root", TTL, WHO, channel)
-    names = ["queue", "waiters", "root:flow:first-flow-of-al", "root:flow:second-flow-of-a"]
+    names = ["queue", "root:flow:first-flow-of-al", "root:flow:second-flow-of-a"]
     for name in names:
         assert server.pexpire(name, TTL // 2)
-    left, *tokens = run(server, "keep", f"{LOCK} queue waiters", "here", "root")
+    left, *tokens = run(server, "keep", f"{LOCK} queue", "here", "root")
     assert 0 < left <= TTL
     assert tokens == [b"first-flow-of-all1"]
-    assert [server.pttl(name) > TTL // 2 for name in names] == [True, True, True, False]
+    assert [server.pttl(name) > TTL // 2 for name in names] == [True, True, False]
 
 
 def test_keep_shortens_nobodys_place(server):
     acquire(server)
     for token, ttl in [("a", 4 * TTL), ("b", TTL)]:
         run(server, "acquire", SHARED, token, "shelf", "root", ttl, WHO, token)
-    run(server, "keep", f"{LOCK} queue waiters", "b", "root")
+    run(server, "keep", f"{LOCK} queue", "b", "root")
     assert server.pttl("queue") > 3 * TTL
 
 
 def test_keep_brings_nothing_back(server):
-    assert run(server, "keep", f"{LOCK} queue waiters", "here", "root") == [-2]
-    assert server.exists("queue", "waiters") == 0
+    assert run(server, "keep", f"{LOCK} queue", "here", "root") == [-2]
+    assert server.exists("queue") == 0
 
 
 # Round trips

@@ -142,10 +142,10 @@ except KeyboardInterrupt:
     def test_it_leaves_no_entry_in_the_queue(self):
         with lock("a"), peer(self.SCRIPT) as waiter:
             in_line(1)
-            assert left_behind("*:queue:*", "*:waiters:*", "*:flow:*")
+            assert left_behind("*:queue:*", "*:flow:*")
             waiter.send(signal.SIGINT)
             assert waiter.hear() == "interrupted"
-            assert not left_behind("*:queue:*", "*:waiters:*", "*:flow:*")
+            assert not left_behind("*:queue:*", "*:flow:*")
 
     def test_it_costs_the_next_nothing(self, threads):
         guard = lock("a")
@@ -401,7 +401,7 @@ class TestWhatIsLeft:
                 process.kill()
         lives = {key.decode(): client.pttl(key) for key in client.scan_iter("*redislock*")}
         kinds = {key.rsplit("}:")[-1].split(":")[0] for key in lives}
-        assert kinds >= {"lock", "held", "queue", "waiters", "fence"}
+        assert kinds >= {"lock", "held", "queue", "fence"}
         assert all(life == -1 if key.endswith(":fence") else 0 < life <= 1500 for key, life in lives.items()), lives
         until(lambda: all(key.endswith(b":fence") for key in client.scan_iter()))
 

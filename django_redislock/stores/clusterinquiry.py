@@ -21,6 +21,8 @@ T = TypeVar("T")
 class ClusterInquiry(Inquiry):
     """Asks the nodes of a cluster. Raises `StoreUnavailable` when one of them cannot be asked."""
 
+    in_slots = True
+
     def __init__(self, nodes: Nodes, *, scope: str, prefix: str) -> None:
         super().__init__(lambda: nodes.client, scope=scope, prefix=prefix)
         self._nodes = nodes

@@ -6,7 +6,7 @@ They go over connections of their own, so that no connection for locks waits for
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..exceptions import StoreUnavailable
 from .asking import FAULTS
@@ -15,7 +15,7 @@ from .connections import Connections
 from .discretion import hush, secrets_in
 from .listing import Listing, list_held
 from .packing import joined
-from .verbs import Call, Verbs
+from .verbs import Call, Verbs, names_of
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -32,6 +32,9 @@ PORTION = 8
 class Inquiry:
     """Asks the server that `connect` gives a client to. Raises `StoreUnavailable` when it cannot be asked."""
 
+    in_slots: ClassVar[bool] = False
+    """Whether all that belongs to a lock is in one slot of a cluster."""
+
     def __init__(self, connect: Callable[[], Redis], *, scope: str, prefix: str, where: str = "") -> None:
         self.where = where
         """Which of several servers that is; empty where there is one."""
@@ -40,7 +43,6 @@ class Inquiry:
         self._scope = scope
         self._connect = connect
         self._connections: Connections | None = None
-        self._verbs = Verbs(prefix)
 
     def close(self) -> None:
         """Close the connections that are idle; what comes later opens new ones."""
@@ -54,13 +56,16 @@ class Inquiry:
     def list_held(self, *, alias: str = "", queues: bool = False) -> Listing:
         """All that is held, in one round trip; with `queues` also who waits for it. `alias` is noted on each."""
         found = Listing()
-        for bucket in self._ask_all(list_held(self.prefix, alias=alias, queues=queues), "what is held"):
+        calls = list_held(self.prefix, alias=alias, queues=queues, in_slots=self.in_slots)
+        for bucket in self._ask_all(calls, "what is held"):
             found.extend(bucket)
         return found
 
     def inspect(self, keys: Sequence[Key]) -> list[Held | None]:
         """Who holds each of the keys, in one round trip."""
-        return self._ask_all([self._verbs.inspect(key) for key in keys], f"{len(keys)} keys")
+        buckets = [names_of(self.prefix, key.name).bucket if self.in_slots else None for key in keys]
+        calls = [Verbs(self.prefix, bucket).inspect(key) for key, bucket in zip(keys, buckets, strict=True)]
+        return self._ask_all(calls, f"{len(keys)} keys")
 
     def server(self, *words: str) -> Any:
         """What the server answers to a command of its own; a `Refusal` where it does not carry that out."""

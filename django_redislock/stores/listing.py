@@ -116,10 +116,14 @@ class Listing(Sequence[Listed]):
         return Listed(*[column[index] for column in self._columns])
 
 
-def list_held(prefix: str, *, alias: str, queues: bool) -> list[Call[Listing]]:
-    """A call for each bucket below a prefix; together they give all that is held."""
+def list_held(prefix: str, *, alias: str, queues: bool, in_slots: bool) -> list[Call[Listing]]:
+    """A call for each bucket below a prefix; together they give all that is held.
+
+    `in_slots`: whether the flows that wait for a lock of a bucket are in that as well.
+    """
     root, what, read = root_of(prefix), "queues" if queues else "numbers", partial(read_list, alias)
-    return [Call(LIST, Keys((f"{root}:{{{bucket}}}:held",)), (what,), read) for bucket in range(BUCKETS)]
+    buckets = [f"{root}:{{{number}}}" for number in range(BUCKETS)]
+    return [Call(LIST, Keys((f"{each}:held",)), (what, each if in_slots else root), read) for each in buckets]
 
 
 def read_list(alias: str, reply: Any) -> Listing:

@@ -78,7 +78,6 @@ class Names(NamedTuple):
     held: str
     fence: str
     queue: str
-    waiters: str
     all: Keys
     """What a verb needs that may hand the lock over."""
 
@@ -98,10 +97,9 @@ def names_of(prefix: str, name: str) -> Names:
     """The names below a prefix (the cache's `KEY_PREFIX`, or nothing)."""
     root = root_of(prefix)
     bucket = f"{root}:{{{bucket_of(name)}}}"
-    lock, queue, waiters = (f"{bucket}:{kind}:{name}" for kind in ("lock", "queue", "waiters"))
+    lock, queue = f"{bucket}:lock:{name}", f"{bucket}:queue:{name}"
     held, fence = f"{bucket}:held", f"{bucket}:fence"
-    every = Keys((lock, held, fence, queue, waiters))
-    return Names(root, bucket, lock, held, fence, queue, waiters, every)
+    return Names(root, bucket, lock, held, fence, queue, Keys((lock, held, fence, queue)))
 
 
 @lru_cache(maxsize=1024)
@@ -152,7 +150,7 @@ class Verbs:
         """Take the key from whoever holds it, or from the owner with that fence."""
         names = self._names(key.name)
         # That note does not exist, either, until it is done.
-        keys = Keys((*names.all[:5], f"{names.bucket}:forced:{token}:{key.name}"))
+        keys = Keys((*names.all[:4], f"{names.bucket}:forced:{token}:{key.name}"))
         args = (token, key.name, self._root, RELEASE_NOTE_MS, to_ms(ttl), "" if fence is None else fence)
         return Call(FORCE, keys, args, read_force)
 
@@ -166,7 +164,7 @@ class Verbs:
     def inspect(self, key: Key) -> Call[Held | None]:
         """Learn who holds the key."""
         names = self._names(key.name)
-        return Call(INSPECT, Keys((names.lock, names.queue, names.waiters)), (), read_inspect)
+        return Call(INSPECT, Keys((names.lock, names.queue)), (self._root,), read_inspect)
 
     def follow(self, key: Key, *, flow: str) -> Call[tuple[Edge, ...]]:
         """Learn whether who holds the key waits for the flow, and around which corners."""
@@ -175,7 +173,7 @@ class Verbs:
     def keep(self, key: Key, *, channel: str) -> Call[Kept]:
         """Keep the places of those who wait for the key and listen on the channel."""
         names = self._names(key.name)
-        return Call(KEEP, Keys((names.lock, names.queue, names.waiters)), (channel, self._root), read_kept)
+        return Call(KEEP, Keys((names.lock, names.queue)), (channel, self._root), read_kept)
 
 
 @lru_cache(maxsize=128)

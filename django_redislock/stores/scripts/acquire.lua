@@ -1,7 +1,7 @@
 -- acquire: take a free key for a token, or say who holds it, and join its queue if a wake-up channel is given. The
 -- token that holds it already, or waits already, is told so again.
 --
--- KEYS     1 to 5 as in parts/lock.lua
+-- KEYS     1 to 4 as in parts/lock.lua
 -- ARGV     1 to 3 as in parts/lock.lua   4 ttl in ms   5 holder   6 wake-up channel, or nothing: do not wait
 -- returns  {1, fence}                                                     the key is the token's
 --          {0, fence, since in us, now in us, ttl left in ms, holder}     somebody else's
@@ -27,6 +27,7 @@ end
 if not value and call('EXISTS', queue_key) == 0 then
   local fence = next_fence(now)
   own(token, fence, now, ttl, holder)
+  -- include: tidy
   return {1, tonumber(fence)}
 end
 
@@ -47,7 +48,7 @@ end
 -- include: queue
 local left = call('PTTL', lock_key)
 if channel ~= '' then
-  local edges = line_up(value, now, ttl, holder, channel)
+  local edges = line_up(value, now, ttl, ttl, holder, channel)
   if edges then
     return edges
   end

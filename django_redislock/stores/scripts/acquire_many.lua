@@ -149,7 +149,7 @@ if way ~= 'all' or #busy == 0 then
 end
 if channel ~= '' then
   use(busy[1])
-  local edges = line_up(values[busy[1]], now, ttl, holder, channel)
+  local edges = line_up(values[busy[1]], now, ttl, ttl, holder, channel)
   if edges then
     return edges
   end

@@ -2,12 +2,12 @@
 -- is nobody's to enter, and the one who held it comes to know. A note tells that one; another one keeps a question that
 -- was sent twice from taking the key away twice.
 --
--- KEYS     1 to 5 as in parts/lock.lua   6 note of what was done for this question
+-- KEYS     1 to 4 as in parts/lock.lua   5 note of what was done for this question
 -- ARGV     1 to 3 as in parts/lock.lua; the token begins with !, and is new for each question   4 ms for which that is
 --          kept   5 ttl in ms   6 the fence of the owner who is meant, or nothing: whoever it is
 -- returns  {fence, since in us, now in us, ttl left in ms, holder}     who held it   or   false
 -- include: lock own
-local done_key, done_ttl, ttl, meant = KEYS[6], ARGV[4], ARGV[5], ARGV[6]
+local done_key, done_ttl, ttl, meant = KEYS[5], ARGV[4], ARGV[5], ARGV[6]
 
 local done = call('GET', done_key)
 if not done then

@@ -7,10 +7,9 @@
 for lock, value in ipairs(all_values()) do
   use(lock)
   call('LREM', queue_key, 1, token)
-  call('HDEL', waiters_key, token)
   if is_mine(value) then
     free()
   end
 end
-call('DEL', root .. ':flow:' .. flow_of(token))
+stop_waiting()
 return 1

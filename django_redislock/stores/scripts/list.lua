@@ -1,7 +1,7 @@
 -- list: say what is held in a bucket, by whom, and who waits for it. No token is told.
 --
 -- KEYS     1 held index of the bucket
--- ARGV     1 queues: with everybody who waits; anything else: with their number
+-- ARGV     1 queues: with everybody who waits; anything else: with their number   2 what the names of flows begin with
 -- returns  {now in us, entries, values, waiters, flows}, all but the first in the same order. Entries and waiters are JSON:
 --          name and expire in ms, by turns, and numbers or lists of {flow, since in us, holder}, or 0 where nobody
 --          waits for any. Values have lines between: fence, since in us, and holder, or nothing for a lock that is
@@ -9,7 +9,8 @@
 --
 -- There may be thousands: what is in the loop over their values counts.
 local held_key = KEYS[1]
-local with_queues = ARGV[1] == 'queues'
+local queues, root = ARGV[1], ARGV[2]
+local with_queues = queues == 'queues'
 local bucket = string.sub(held_key, 1, -6)
 
 local MOST = 1000 -- Lua cannot pass more arguments than some thousands at once
@@ -23,11 +24,11 @@ local function flow_of(token)
 end
 
 local function queue_of(name)
-  local waiters, waiters_key = {}, bucket .. ':waiters:' .. name
+  local waiters = {}
   for index, token in ipairs(redis.call('LRANGE', bucket .. ':queue:' .. name, 0, -1)) do
-    local entry = redis.call('HGET', waiters_key, token) or ''
-    local since, holder = string.match(entry, '^%S+ %d+ (%d+) (.*)$')
-    if since then
+    local entry = redis.call('GET', root .. ':flow:' .. flow_of(token)) or ''
+    local who, since, holder = string.match(entry, '^(%S+) %S+ %d+ (%d+) ([^\n]*)')
+    if who == token then
       waiters[#waiters + 1] = {flow_of(token), since, holder}
     end
   end

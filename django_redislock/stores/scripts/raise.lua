@@ -1,6 +1,6 @@
 -- raise: give the lease that the token holds a higher fence, which no later one of this node falls short of.
 --
--- KEYS     1 to 5 as in parts/lock.lua
+-- KEYS     1 to 4 as in parts/lock.lua
 -- ARGV     1 to 3 as in parts/lock.lua   4 the fence
 -- returns  1 the lease has this fence, or a higher one   0 the token does not hold the key
 -- include: lock own

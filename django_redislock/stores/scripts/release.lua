@@ -1,6 +1,6 @@
 -- release: give the key up if the token holds it; a release that was sent twice is answered twice alike.
 --
--- KEYS     1 to 5 as in parts/lock.lua
+-- KEYS     1 to 4 as in parts/lock.lua
 -- ARGV     1 to 3 as in parts/lock.lua   4 ms for which the note is kept
 -- returns  1 released   0 nobody holds the key   -1 somebody else does   -2 it was taken away by force
 -- include: lock

@@ -1,7 +1,7 @@
 -- vote: as acquire, at one of the nodes of a quorum, which may have to sit out. Whoever waits for the key is given it
 -- for a moment only, in which it has to ask the other nodes.
 --
--- KEYS     1 to 5 as in parts/lock.lua   6 marker of the node
+-- KEYS     1 to 4 as in parts/lock.lua   5 marker of the node
 -- ARGV     1 to 3 as in parts/lock.lua, but after the token a space and the least fence   4 ttl in ms   5 holder
 --          6 wake-up channel, or nothing: do not wait   7 run id of the server, or -   8 guard time in ms
 -- returns  {1, fence, now in us}                                          the vote is the token's
@@ -9,7 +9,7 @@
 --          {2, {fence, ... as above}, {2, name, holder, name, holder, ...}}   waiting would never end: who holds what
 --          {3, ms left, their end in ms}                                  it sits out
 -- include: lock sitting
-local marker_key = KEYS[6]
+local marker_key = KEYS[5]
 local ttl, holder, channel, run, guard = ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
 local least
 token, least = string.match(token, '^(%S+) (%d+)$')
@@ -36,6 +36,7 @@ end
 if not value and call('EXISTS', queue_key) == 0 then
   local fence = next_fence(hoped)
   own(token, fence, now, ttl, holder)
+  -- include: tidy
   return {1, tonumber(fence), tonumber(now)}
 end
 
@@ -58,15 +59,11 @@ local TURN = 200
 local lives_for = call('PTTL', lock_key)
 local _, fence, since, who = string.match(value, '^(%S+) (%d+) (%d+) (.*)$')
 if channel ~= '' then
-  local edges = line_up(value, now, math.min(tonumber(ttl), TURN), holder, channel)
+  -- The turn is short; the place in the queue is kept for as long as a lease.
+  local edges = line_up(value, now, math.min(tonumber(ttl), TURN), ttl, holder, channel)
   if edges then
     -- Another node may see that there is no cycle.
     return {2, {tonumber(fence), tonumber(since), tonumber(now), lives_for, who}, edges}
   end
-  -- The turn is short; the place in the queue is kept for as long as a lease.
-  local life = math.max(tonumber(ttl), call('PTTL', queue_key))
-  call('PEXPIRE', queue_key, life)
-  call('PEXPIRE', waiters_key, life)
-  call('PEXPIRE', root .. ':flow:' .. flow_of(token), life)
 end
 return {0, tonumber(fence), tonumber(since), tonumber(now), lives_for, who}

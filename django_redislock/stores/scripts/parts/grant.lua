@@ -4,6 +4,12 @@ local function flow_of(owner)
   return string.sub(owner, 1, 16)
 end
 
+-- Where it is kept what a flow waits for: token, wake-up channel, ttl in ms, since in us and holder with a space between,
+-- then after a line feed the key of the lock.
+local function wait_of(owner)
+  return root .. ':flow:' .. flow_of(owner)
+end
+
 -- Tells how many hear it. The channel of somebody who waits in a cluster is in the slot of the bucket: its name says so.
 -- A server that knows no such channels has been subscribed to in the other way.
 local function publish(channel, message)
@@ -20,9 +26,9 @@ end
 -- end of whoever held the key when it asked.
 local function warn_first(left)
   local first = call('LINDEX', queue_key, 0)
-  local entry = first and call('HGET', waiters_key, first)
+  local entry = first and call('GET', wait_of(first))
   if entry then
-    local channel, ttl = string.match(entry, '^(%S+) (%d+) ')
+    local channel, ttl = string.match(entry, '^%S+ (%S+) (%d+) ')
     if left < ttl / 2 then
       publish(channel, first)
     end
@@ -35,11 +41,11 @@ local function hand_over(waiter)
   waiter = waiter or call('LPOP', queue_key)
   local now = waiter and server_time()
   while waiter do
-    local entry = call('HGET', waiters_key, waiter)
-    call('HDEL', waiters_key, waiter)
-    if entry then
-      call('DEL', root .. ':flow:' .. flow_of(waiter))
-      local channel, ttl, holder = string.match(entry, '^(%S+) (%d+) %d+ (.*)$')
+    local entry = call('GETDEL', wait_of(waiter))
+    local who, channel, ttl, holder, awaited = string.match(entry or '', '^(%S+) (%S+) (%d+) %d+ ([^\n]*)\n(.*)$')
+    if entry and (who ~= waiter or awaited ~= lock_key) then
+      call('SET', wait_of(waiter), entry, 'PX', ttl) -- by now the flow waits for something else
+    elseif entry then
       local fence = next_fence(now)
       -- PUBLISH tells how many hear it: nobody means that the process of this waiter is dead. Who asks lives.
       if waiter == token or publish(channel, waiter .. ' ' .. fence .. ' ' .. now) > 0 then
@@ -49,6 +55,14 @@ local function hand_over(waiter)
       end
     end
     waiter = call('LPOP', queue_key)
+  end
+end
+
+-- Forgets what the token waits for, if its flow does not wait for something else by now.
+local function stop_waiting()
+  local entry = call('GET', wait_of(token))
+  if entry and string.match(entry, '^%S+') == token then
+    call('DEL', wait_of(token))
   end
 end
 

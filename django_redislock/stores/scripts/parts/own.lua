@@ -15,16 +15,10 @@ local function next_fence(hoped)
   return fence
 end
 
--- Notes in the index that the key is held for a ttl from now.
+-- Notes in the index that the key is held for a ttl from now. The index goes with its last lock.
 local function note_held(now, ttl)
-  -- Entries of holders that vanished go as the index is used; the index itself goes with its last lock. They go after
-  -- the new one has come: an index that was empty in between would have lost its expiry.
-  local now_ms = string.sub(now, 1, -4)
   local index_ttl = call('PTTL', held_key)
-  call('ZADD', held_key, now_ms + ttl, name)
-  if index_ttl ~= -2 then
-    call('ZREMRANGEBYSCORE', held_key, '-inf', now_ms)
-  end
+  call('ZADD', held_key, string.sub(now, 1, -4) + ttl, name)
   if index_ttl < tonumber(ttl) then
     call('PEXPIRE', held_key, ttl)
   end

@@ -18,11 +18,11 @@ local function cycle(edge_key, edge_value)
       -- A lease of its own that it does not trust any more is no cycle either: that expires.
       return #channels > 0 and edges or nil
     end
-    local waits = call('GET', root .. ':flow:' .. flow)
+    local waits = call('GET', wait_of(flow))
     if not waits then
       return nil
     end
-    channels[#channels + 1], edge_key = string.match(waits, '^(%S+) (.*)$')
+    channels[#channels + 1], edge_key = string.match(waits, '^%S+ (%S+) [^\n]*\n(.*)$')
     edge_value = call('GET', edge_key)
     if not edge_value then
       return nil
@@ -30,21 +30,27 @@ local function cycle(edge_key, edge_value)
   end
 end
 
--- Joins the queue of a lock that has this value, once; gives the cycle instead where waiting would never end.
-local function line_up(value, now, ttl, holder, channel)
-  local entry = channel .. ' ' .. ttl .. ' ' .. now .. ' ' .. holder
-  if call('HSETNX', waiters_key, token, entry) == 1 then
+-- Joins the queue of a lock that has this value, once, for a life in ms; gives the cycle instead where waiting would never
+-- end. The ttl is what it is to be given.
+local function line_up(value, now, ttl, life, holder, channel)
+  local wait_key = wait_of(token)
+  local entry = table.concat({token, channel, ttl, now, holder}, ' ') .. '\n' .. lock_key
+  -- A waiter asks again before this is over; what is left when all are dead goes within the longest ttl.
+  life = math.max(tonumber(life), call('PTTL', queue_key))
+  local before = call('SET', wait_key, entry, 'PX', life, 'GET')
+  if before and string.match(before, '^%S+') == token and string.match(before, '\n(.*)$') == lock_key then
+    call('SET', wait_key, before, 'PX', life) -- with the time since when it waits
+    if not call('LPOS', queue_key, token) then
+      call('RPUSH', queue_key, token) -- the store has lost the queue
+    end
+  else
     local edges = cycle(lock_key, value)
     if edges then
-      call('HDEL', waiters_key, token)
+      call('DEL', wait_key)
       return edges
     end
     call('RPUSH', queue_key, token)
   end
-  -- A waiter asks again before this is over; what is left when all are dead goes within the longest ttl.
-  local life = math.max(tonumber(ttl), call('PTTL', queue_key))
   call('PEXPIRE', queue_key, life)
-  call('PEXPIRE', waiters_key, life)
-  call('SET', root .. ':flow:' .. flow_of(token), channel .. ' ' .. lock_key, 'PX', life)
 end
 

@@ -93,6 +93,5 @@ end
 local function use(lock)
   lock_key, queue_key = keys[lock], keys[count + lock]
   name, held_key = name_of(lock)
-  local bucket = bucket_of(lock)
-  fence_key, waiters_key = bucket .. 'fence', bucket .. 'waiters:' .. name
+  fence_key = bucket_of(lock) .. 'fence'
 end
