@@ -62,6 +62,15 @@ def test_a_flow_is_the_same_where_it_holds_and_where_it_waits(line):
     assert by_name["one"].queue[0].flow == by_name["two"].flow != by_name["one"].flow
 
 
+def test_a_flow_is_listed_where_it_waits_now(line):
+    line.queue("a", "b", "c")
+    line.ask("d", Key("other"))
+    line.ask("b", Key("other"), attempt=1)
+    by_name = {found.name: found for found in inquiry_of(line).list_held(queues=True)}
+    assert [waiter.holder.doing for waiter in by_name[KEY.name].queue] == ["c"]
+    assert [waiter.holder.doing for waiter in by_name["other"].queue] == ["b"]
+
+
 def test_no_token_is_told(line):
     line.queue("a", "b")
     answers = inquiry_of(line).list_held(queues=True)

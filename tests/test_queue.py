@@ -363,6 +363,17 @@ def test_who_waits_for_something_else_by_now_is_passed_over_and_keeps_that_place
     assert (line.owner(OTHER), len(line.heard("b"))) == ("b", 1)
 
 
+def test_one_token_may_wait_for_one_key_after_the_other(line):
+    line.queue("a", "b")
+    line.ask("b", Key("third"), attempt=1)
+    line.ask("d", OTHER)
+    line.ask("b", OTHER)
+    (first, second) = line.ask("d", Key("third"))
+    assert (first.key, first.holder.doing, second.key, second.holder.doing) == ("third", "b", "other", "d")
+    line.release("d", OTHER)
+    assert line.owner(OTHER) == "b"
+
+
 def test_giving_up_late_takes_nothing_from_what_one_waits_for_by_now(line):
     line.queue("a", "b")
     line.queue("d", key=OTHER)

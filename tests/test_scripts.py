@@ -156,6 +156,13 @@ def test_acquire_takes_a_free_key(server):
     assert server.zrange("held", 0, -1) == [b"shelf"]
 
 
+def test_acquire_takes_entries_of_holders_that_vanished_out_of_the_index(server):
+    server.zadd("held", {"vanished": 1, "kept": 10**14})
+    acquire(server)
+    assert server.zrange("held", 0, -1) == [b"shelf", b"kept"]
+    assert server.pttl("held") == -1 or server.pttl("held") > TTL - 1_000
+
+
 def test_acquire_tells_its_own_token_so_again(server):
     first = acquire(server)
     before = server.get(LOCK)
@@ -235,6 +242,15 @@ def test_keep_keeps_the_places_of_one_channel_and_says_who_has_them(server):
     assert 0 < left <= TTL
     assert tokens == [b"first-flow-of-all1"]
     assert [server.pttl(name) > TTL // 2 for name in names] == [True, True, False]
+
+
+def test_keep_tells_nobody_who_waits_for_something_else_by_now(server):
+    acquire(server)
+    other = SHARED.replace("shelf", "other").replace("queue", "queue:other")
+    run(server, "acquire", other, "theirs", "other", "root", TTL, WHO, "")
+    run(server, "acquire", SHARED, "first-flow-of-all1", "shelf", "root", TTL, WHO, "here")
+    run(server, "acquire", other, "first-flow-of-all2", "other", "root", TTL, WHO, "here")
+    assert run(server, "keep", f"{LOCK} queue", "here", "root")[1:] == []
 
 
 def test_keep_shortens_nobodys_place(server):

@@ -18,8 +18,8 @@ for from = 1, #tokens, MOST do
     flows[#flows + 1] = root .. ':flow:' .. string.sub(tokens[index], 1, 16)
   end
   for index, entry in ipairs(call('MGET', unpack(flows))) do
-    local token, hears, ttl, awaited = string.match(entry or '', '^(%S+) (%S+) (%d+) [^\n]*\n(.*)$')
-    if hears == channel and token == tokens[from + index - 1] and awaited == lock_key then
+    local token, hears, ttl = string.match(entry or '', '^(%S+) (%S+) (%d+) ')
+    if hears == channel and token == tokens[from + index - 1] then
       answer[#answer + 1] = token
       life = math.max(life, tonumber(ttl))
       call('PEXPIRE', flows[index], ttl)

@@ -42,8 +42,8 @@ local function hand_over(waiter)
   local now = waiter and server_time()
   while waiter do
     local entry = call('GETDEL', wait_of(waiter))
-    local who, channel, ttl, holder, awaited = string.match(entry or '', '^(%S+) (%S+) (%d+) %d+ ([^\n]*)\n(.*)$')
-    if entry and (who ~= waiter or awaited ~= lock_key) then
+    local who, channel, ttl, holder = string.match(entry or '', '^(%S+) (%S+) (%d+) %d+ ([^\n]*)')
+    if entry and who ~= waiter then
       call('SET', wait_of(waiter), entry, 'PX', ttl) -- by now the flow waits for something else
     elseif entry then
       local fence = next_fence(now)
