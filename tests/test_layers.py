@@ -49,6 +49,7 @@ LAYERS = {
         "stores.tries",
         "stores.twins",
         "stores.nodes",
+        "stores.options",
         "stores.packing",
         "stores.panel",
         "stores.quorum",

@@ -15,6 +15,8 @@ from django_redislock.steps import Reply
 from django_redislock.stores.asking import FAULTS
 from django_redislock.stores.loopanswers import AnswersInProtocol, AnswersInTask, answers_of
 from django_redislock.stores.loopconnections import LoopConnection
+from django_redislock.stores.loopmakers import connection_for_loop
+from django_redislock.stores.options import options_for_questions
 from tests.flows import client_of
 from tests.test_stores import MADE_BY, MANNERS, PROTOCOLS, connect
 
@@ -188,7 +190,8 @@ def test_what_has_come_before_is_not_lost(real_redis, reads, going_through):
     """redis-py goes on to read it."""
 
     async def work() -> tuple[type, list[Any]]:
-        connection = LoopConnection(connect("real").connection_pool).make()
+        pool = connect("real").connection_pool
+        connection = connection_for_loop(pool, options_for_questions(pool))
         await connection.connect()
         await connection.send_packed_command([b"*1\r\n$4\r\nPING\r\n" * 2])
         heard: list[Any] = []

@@ -17,9 +17,9 @@ from django_redislock.steps import run
 from django_redislock.stores import asking
 from django_redislock.stores.asking import evaluate, evaluating_new
 from django_redislock.stores.base import Answer
+from django_redislock.stores.options import options_for_listening
 from django_redislock.stores.redis import RedisStore
 from django_redislock.stores.straight import read_answer, straightened
-from django_redislock.stores.subscription import OPTIONS
 from django_redislock.stores.verbs import Verbs
 from tests.faces import Face
 from tests.flows import client_of
@@ -37,7 +37,7 @@ def server(real_redis: str) -> Redis:
 @pytest.fixture
 def connections(server: Redis) -> Iterator[list[Any]]:
     """Of one who releases, and of one who listens."""
-    made = [straightened(Connection)(**server.connection_pool.connection_kwargs | OPTIONS) for _ in range(2)]
+    made = [straightened(Connection)(**options_for_listening(server.connection_pool)) for _ in range(2)]
     for connection in made:
         connection.connect()
     made[1].send_command("SUBSCRIBE", CHANNEL)

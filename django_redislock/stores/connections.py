@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from .. import clock
+from .options import options_for_questions
 from .straight import straightened
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Connections:
         if self._count >= ENOUGH and (given_back := clock.receive(self._idle, MOMENT)):
             return given_back
         self._add(1)
-        return straightened(self.pool.connection_class)(**self.pool.connection_kwargs)
+        return straightened(self.pool.connection_class)(**options_for_questions(self.pool))
 
     def _add(self, number: int) -> None:
         with self._guard:

@@ -14,7 +14,8 @@ from redis.exceptions import ConnectionError, NoScriptError, TimeoutError
 from ..steps import Reply
 from .asking import FAULTS
 from .loopanswers import Answers, answers_of
-from .loopmakers import maker_of
+from .loopmakers import connection_for_loop
+from .options import options_for_questions
 from .packing import PING
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class LoopConnection:
     """The one connection over which all tasks of a loop ask: each sends at once, and answers come in that order."""
 
     def __init__(self, pool: redis.ConnectionPool) -> None:
-        self.make = maker_of(pool)
+        self.pool = pool
         self.patience: float = pool.connection_kwargs.get("socket_timeout") or PATIENCE
         """Seconds within which an answer has to come."""
         self._answers: Answers | None = None
@@ -123,7 +124,7 @@ class LoopConnection:
                 await asyncio.wait([answers.closed])
 
     async def _open(self) -> None:
-        connection = self.make()
+        connection = connection_for_loop(self.pool, options_for_questions(self.pool))
         try:
             async with asyncio.timeout(self.patience):
                 await connection.connect()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from functools import cache, partial
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import redis.asyncio
 import redis.sentinel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 NOT_FOR_LOOPS = {
     "parser_class",
@@ -28,12 +28,12 @@ NOT_FOR_LOOPS = {
 """Settings whose values are made for blocking connections. What they are for is done by the store itself."""
 
 
-def maker_of(pool: redis.ConnectionPool) -> Callable[..., Any]:
-    """What makes connections for a loop with the settings of the pool, and more of them if told."""
+def connection_for_loop(pool: redis.ConnectionPool, options: Mapping[str, Any]) -> Any:
+    """A connection for a loop to where the pool's go, with those of these settings that mean the same for it."""
     kind = kind_for_loops(pool.connection_class)
-    settings = {name: value for name, value in pool.connection_kwargs.items() if name in parameters_of(kind)}
+    settings = {name: value for name, value in options.items() if name in parameters_of(kind)}
     find_master = getattr(pool, "get_master_address", None)
-    return partial(kind if find_master is None else followed(kind, find_master), **settings)
+    return (kind if find_master is None else followed(kind, find_master))(**settings)
 
 
 def followed(kind: Any, find_master: Callable[[], tuple[str, int]]) -> Any:

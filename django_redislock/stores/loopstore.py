@@ -12,11 +12,12 @@ from .asking import FAULTS, NOT_BEGUN, Begun, evaluating
 from .base import Held
 from .discretion import hush
 from .loopconnections import LoopConnection
-from .loopmakers import NOT_FOR_LOOPS
+from .loopmakers import connection_for_loop
 from .loopreplicas import ConfirmingLoopEar, LoopReplicas
 from .loopwakeups import LoopWakeups
+from .options import options_for_listening
 from .redis import RedisStore
-from .subscription import OPTIONS, opening
+from .subscription import opening
 from .verbs import text
 from .wakeups import Interrupted
 
@@ -97,7 +98,7 @@ class LoopStore(RedisStore):
 
 async def subscribe(connections: Any, channel: str, secrets: list[str]) -> LoopSubscription:
     """A subscription on a connection of its own. As `opening()`."""
-    connection = connections.make(**{name: value for name, value in OPTIONS.items() if name not in NOT_FOR_LOOPS})
+    connection = connection_for_loop(connections.pool, options_for_listening(connections.pool))
     await arun(opening(connection, channel, secrets))
     return LoopSubscription(connection, secrets)
 

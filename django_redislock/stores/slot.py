@@ -9,10 +9,10 @@ from redis.exceptions import MovedError, NoPermissionError, RedisError, Response
 
 from ..exceptions import StoreUnavailable
 from .discretion import hush, secrets_in
+from .options import options_for_listening
 from .redis import RedisStore
 from .replicas import ConfirmingEar
 from .route import Route
-from .subscription import OPTIONS
 from .verbs import text
 from .wakeups import Interrupted, Refused
 
@@ -117,9 +117,9 @@ class SlotSubscription:
         self._nodes = nodes
         self._node = node
         self._bucket = bucket
-        options = self._node.pool.connection_kwargs
-        self._secrets = secrets_in(options)
-        self._connection: Any = self._node.pool.connection_class(**options | OPTIONS)
+        pool = self._node.pool
+        self._secrets = secrets_in(pool.connection_kwargs)
+        self._connection: Any = pool.connection_class(**options_for_listening(pool))
         try:
             self._connection.connect()
             self._begin(channel)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-import redis.connection
 from redis.exceptions import NoPermissionError
 
 from ..steps import Steps, run
 from .asking import FAULTS
 from .discretion import hush, secrets_in
+from .options import options_for_listening
 from .straight import read_within, straightened
 from .verbs import text
 from .wakeups import Interrupted, Refused
@@ -19,15 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from redis import ConnectionPool
-
-PLAIN = {
-    "protocol": 2,  # with 3 what is published comes beside the replies
-    "maint_notifications_config": None,  # these need 3, or hiredis
-    "maint_notifications_pool_handler": None,
-}
-KNOWN = signature(redis.connection.AbstractConnection.__init__).parameters
-OPTIONS = {name: value for name, value in PLAIN.items() if name in KNOWN}
-"""In the place of the pool's own, as far as this redis-py knows them."""
 
 
 def opening(connection: Any, channel: str, secrets: Sequence[str]) -> Steps[None]:
@@ -58,7 +48,7 @@ class PoolSubscription:
     def __init__(self, pool: ConnectionPool, channel: str) -> None:
         """As `opening()`."""
         self._secrets = secrets_in(pool.connection_kwargs)
-        self._connection: Any = straightened(pool.connection_class)(**pool.connection_kwargs | OPTIONS)
+        self._connection: Any = straightened(pool.connection_class)(**options_for_listening(pool))
         run(opening(self._connection, channel, self._secrets))
 
     def read(self, seconds: float) -> str | None:
