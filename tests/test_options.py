@@ -48,6 +48,13 @@ def test_what_the_cache_says_of_its_connections_is_said_of_ours(real_redis):
     assert opening(client_name="shop", db=1) == ["CLIENT", "SELECT"] * 4
 
 
+@pytest.mark.skipif("maint_notifications_config" not in KNOWN, reason="this redis-py has none")
+def test_notices_of_maintenance_are_not_asked_for(real_redis):
+    assert opening(protocol=3) == ["HELLO"] * 2
+    wanted = redis.maint_notifications.MaintNotificationsConfig(enabled=True)
+    assert opening(protocol=3, maint_notifications_config=wanted) == ["HELLO"] * 2
+
+
 @pytest.mark.skipif("driver_info" not in KNOWN, reason="this redis-py has none")
 def test_who_tells_of_its_library_does_so(real_redis):
     assert opening(driver_info=redis.DriverInfo(name="shop")) == ["CLIENT", "CLIENT"] * 4
