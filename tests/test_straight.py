@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import random
 import socket
 from collections.abc import Iterator
@@ -88,6 +89,21 @@ def test_nobody_at_the_other_end_is_a_lost_connection(wire):
     with pytest.raises(redis.ConnectionError):
         wire.connection.send_packed_command([b"*1\r\n$4\r\nPING\r\n"])
     assert wire.connection._sock is None
+
+
+def test_what_was_sent_when_a_signals_handler_raises_is_not_sent_again(wire, monkeypatch):
+    """Its answer would be taken for that to the next question."""
+
+    def write_and_ring(*args: Any) -> int:
+        write(*args)
+        raise TimeoutError("the work has taken too long")
+
+    write = os.write
+    monkeypatch.setattr(os, "write", write_and_ring)
+    with pytest.raises(redis.ConnectionError):
+        wire.connection.send_packed_command([b"*1\r\n$4\r\nPING\r\n"])
+    assert wire.connection._sock is None
+    assert wire.server.recv(100) == b"*1\r\n$4\r\nPING\r\n"
 
 
 @pytest.mark.parametrize(

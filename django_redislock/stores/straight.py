@@ -34,6 +34,7 @@ class Straight:
     _parser: Any
     read_response: Any
     can_read: Any
+    disconnect: Any
     health_check_interval: float
 
     def send_packed_command(self, command: Any, check_health: bool = True) -> Any:
@@ -43,8 +44,13 @@ class Straight:
         if WRITES and sock is not None and not more and not self.health_check_interval:
             try:
                 sent = os.write(sock.fileno(), data)
-            except OSError:
-                sent = 0  # redis-py meets it as well, and tells
+            except BlockingIOError:
+                sent = 0
+            except (
+                OSError
+            ) as error:  # which a signal's handler may have raised when all was sent, that is never sent twice
+                self.disconnect()
+                raise redis.ConnectionError(f"Error while writing to socket: {error}") from error
             if sent == len(data):
                 return
         super().send_packed_command([data[sent:], *more], check_health=check_health)  # type: ignore[misc]
