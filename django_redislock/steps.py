@@ -8,6 +8,7 @@ raised in the generator at that very place.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import types
 from collections.abc import Coroutine, Generator
 from functools import partial
@@ -19,14 +20,19 @@ Steps = Generator[Any, Any, T]
 """What gives a T in the end."""
 
 
-def run(steps: Steps[T]) -> T:
-    """Go through the steps where every question blocks until it is answered."""
+def run(steps: Steps[T], *, error: BaseException | None = None) -> T:
+    """Go through the steps where every question blocks until it is answered; an error is raised in them first."""
     try:
-        answer = next(steps)
+        answer = next(steps) if error is None else steps.throw(error)
         while True:
             answer = steps.send(answer)
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]  # what the generator returns
+    except BaseException as failure:
+        if inspect.getgeneratorstate(steps) != inspect.GEN_SUSPENDED:
+            raise
+        error = failure  # of a signal's handler that has come between two steps
+    return run(steps, error=error)
 
 
 async def arun(steps: Steps[T]) -> T:

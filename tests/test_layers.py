@@ -47,6 +47,7 @@ LAYERS = {
         "stores.slot",
         "stores.subscription",
         "stores.tries",
+        "stores.turns",
         "stores.twins",
         "stores.nodes",
         "stores.options",

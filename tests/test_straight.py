@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import random
 import socket
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import Timer
 from typing import Any
+from unittest.mock import Mock
 from weakref import ref
 
 import pytest
@@ -88,6 +90,21 @@ def test_nobody_at_the_other_end_is_a_lost_connection(wire):
     with pytest.raises(redis.ConnectionError):
         wire.connection.send_packed_command([b"*1\r\n$4\r\nPING\r\n"])
     assert wire.connection._sock is None
+
+
+def test_what_was_sent_when_a_signals_handler_raises_is_not_sent_again(wire, monkeypatch):
+    """Its answer would be taken for that to the next question."""
+
+    def write_and_ring(*args: Any) -> int:
+        write(*args)
+        raise TimeoutError("the work has taken too long")
+
+    write = os.write
+    monkeypatch.setattr(os, "write", write_and_ring)
+    with pytest.raises(redis.ConnectionError):
+        wire.connection.send_packed_command([b"*1\r\n$4\r\nPING\r\n"])
+    assert wire.connection._sock is None
+    assert wire.server.recv(100) == b"*1\r\n$4\r\nPING\r\n"
 
 
 @pytest.mark.parametrize(
@@ -230,6 +247,60 @@ def test_the_end_is_more_to_be_read(wire):
     assert has_more(wire.connection)
     with pytest.raises(redis.ConnectionError):
         read_answer(wire.connection)
+
+
+def message(said: bytes) -> bytes:
+    return b"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$%d\r\n%s\r\n" % (len(said), said)
+
+
+def test_what_is_said_to_all_who_wait_is_read_at_once(wire):
+    shared = wire.connection.shared()
+    assert not shared.wait(0)
+    wire.server.sendall(message(b"one") + message(b"two") + message(b"three")[:9])
+    assert shared.wait(5)
+    assert [said for _, _, said in shared.read()] == [b"one", b"two"]
+    wire.server.sendall(message(b"three")[9:])
+    assert shared.wait(5)
+    assert [said for _, _, said in shared.read()] == [b"three"]
+
+
+def test_what_another_has_read_is_nothing(wire):
+    shared = wire.connection.shared()
+    assert shared.read() == []
+
+
+def test_two_can_wait_at_a_time(wire):
+    shared = wire.connection.shared()
+    with ThreadPoolExecutor(2) as elsewhere:
+        waiting = [elsewhere.submit(shared.wait, 20) for _ in range(2)]
+        wire.server.sendall(message(b"one"))
+        assert [each.result(20) for each in waiting] == [True, True]
+
+
+@pytest.mark.parametrize("whose", ["the server's", "another thread's"])
+def test_the_end_wakes_all_who_wait(wire, whose):
+    shared = wire.connection.shared()
+    with ThreadPoolExecutor(1) as elsewhere:
+        waiting = elsewhere.submit(shared.wait, 20)
+        assert not waiting.done()
+        (wire.server.close if whose == "the server's" else wire.connection.disconnect)()
+        assert waiting.result(20)
+    with pytest.raises(redis.ConnectionError):
+        shared.read()
+
+
+def test_a_refusal_is_raised_in_who_reads(wire):
+    shared = wire.connection.shared()
+    wire.server.sendall(b"-NOPERM this user\r\n")
+    with pytest.raises(redis.ResponseError):
+        shared.read()
+
+
+def test_what_a_signals_handler_raises_is_not_the_servers(wire):
+    shared = wire.connection.shared()
+    shared._sock = Mock(recv=Mock(side_effect=TimeoutError("the work has taken too long")))
+    with pytest.raises(TimeoutError):
+        shared.read()
 
 
 def test_health_checks_stay_redis_pys_affair(redis_pys_own):

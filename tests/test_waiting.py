@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import suppress
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 from django_redislock import clock
 from django_redislock.holder import Holder
 from django_redislock.keys import Key
-from django_redislock.steps import run
+from django_redislock.steps import Steps, run
 from django_redislock.stores.base import Edge, Grant, Held, Taken
 from django_redislock.waiting import (
     FIRST_PAUSE,
@@ -297,3 +300,40 @@ def test_a_sleep_is_never_too_long_nor_nothing(pause, left, holder_left):
     assert 0 < seconds <= pause
     assert seconds <= holder_left + 0.001
     assert left is None or seconds <= left
+
+
+class Rung(BaseException):
+    """As a signal's handler may raise."""
+
+
+@pytest.mark.parametrize("lines", range(2, 6))
+def test_what_comes_between_two_steps_is_raised_in_them(lines):
+    """Else they would end without giving back what they have taken."""
+
+    def steps() -> Steps[str]:
+        try:
+            yield "asked"
+            yield "asked more"
+            yield "asked even more"
+        except Rung:
+            yield "given back"
+            done.append("given back")
+            raise
+        return "done"
+
+    def ring(frame: FrameType, event: str, arg: object) -> Any:
+        seen.append(frame.f_code is run.__code__ and event == "line")
+        if sum(seen) == lines:
+            raise Rung
+        return ring if frame.f_code is run.__code__ else None
+
+    done: list[str] = []
+    seen: list[bool] = []
+    before = sys.gettrace()
+    sys.settrace(ring)
+    try:
+        with pytest.raises(Rung):
+            run(steps())
+    finally:
+        sys.settrace(before)
+    assert done == (["given back"] if lines > 2 else [])

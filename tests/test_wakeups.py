@@ -21,11 +21,12 @@ from django_redislock.handler import locks
 from django_redislock.keylock import KeyLock
 from django_redislock.keys import Key
 from django_redislock.lease import Lease
+from django_redislock.steps import run
 from django_redislock.stores import wakeups
 from django_redislock.stores.base import Grant
 from django_redislock.stores.redis import RedisStore
 from django_redislock.stores.subscription import PoolSubscription
-from django_redislock.stores.wakeups import IDLE, LONGEST_PAUSE, Interrupted, Refused, WaitersEar, Wakeups
+from django_redislock.stores.wakeups import IDLE, LONGEST_PAUSE, Heard, Interrupted, Refused, WaitersEar, Wakeups
 from tests.flows import PATIENCE, attempt, client_of, hearers_of, until, waiters_of
 from tests.servers.process import Missing
 from tests.servers.redis import Redis as RedisServer
@@ -90,12 +91,11 @@ class Station:
         self.slept.append(seconds)
 
     def ear(self, token: str) -> WaitersEar:
-        """The ear of a waiter that has asked since the connection was made."""
+        """The ear of a waiter, which is not told anything yet."""
         is_first = not self.wakeups.channel
         ear = self.wakeups.ear(token)
         if is_first:
             self.next_radio()
-            assert ear.listen(LONG) is None
         return ear
 
     def next_radio(self) -> Radio:
@@ -250,7 +250,6 @@ def test_once_the_server_was_there_the_next_attempt_comes_soon_again(station):
 def test_a_refusal_is_told_once_and_the_waiters_ask_again(station, caplog):
     station.failures = [Refused("NOPERM")] * 9
     ears = [station.wakeups.ear(token) for token in "abc"]
-    assert ears[0].listen(LONG) is None
     assert [ear.channel for ear in ears] == [""] * 3
     assert [record.getMessage().partition(",")[0] for record in caplog.records] == ["The Redis user may not subscribe"]
     assert len(station.failures) == 8
@@ -274,6 +273,60 @@ def test_nobody_waits_longer_for_the_connection_than_for_the_lock(station, monke
     assert station.wakeups.ear("a", within=wait).channel == ""
     may_go_on.set()
     station.next_radio()
+
+
+def test_of_two_that_begin_to_listen_one_ends_at_once(station):
+    station.ear("a")
+    run(station.wakeups._running())
+    assert len(station.radios) == 1
+
+
+def test_what_one_hears_elsewhere_already_is_left_to_be_heard(station):
+    """For one who listens at several places."""
+    heard: Heard = queue.SimpleQueue()
+    heard.put(Grant(fence=8, granted=5))
+    station.wakeups.ear("a", within=0, heard=heard)
+    station.next_radio()
+    assert heard.get_nowait() == Grant(fence=8, granted=5)
+
+
+class TestOneWhoComesWhileTheListenerGoes:
+    @pytest.fixture
+    def wakeups(self, monkeypatch):
+        """Where nobody listens any more than the test says."""
+        wakeups = Wakeups(pytest.fail, prefix="redislock")
+        wakeups._ready, wakeups._listener, wakeups._place = True, "going", {"taken": "going"}
+        monkeypatch.setattr(wakeups, "_begin", lambda: f"after {len(wakeups._place)}")
+        return wakeups
+
+    def test_keeps_it_and_is_told_that_it_is_still_there(self, wakeups):
+        ear = wakeups._ears["late"] = WaitersEar(wakeups, "late")
+        assert not wakeups._retire()
+        assert (wakeups.channel, ear._heard.get_nowait(), wakeups._listener) == (wakeups._channel, None, "going")
+
+    def test_on_a_broken_connection_is_told_nothing_yet(self, wakeups):
+        ear = wakeups._ears["late"] = WaitersEar(wakeups, "late")
+        wakeups._ready = False
+        assert not wakeups._retire()
+        assert (wakeups.channel, ear._heard.empty()) == ("", True)
+
+    @pytest.mark.parametrize("is_before", [True, False])
+    def test_is_heard_by_another(self, wakeups, is_before):
+        def come() -> None:
+            wakeups._ears["late"] = WaitersEar(wakeups, "late")
+            wakeups._see_to_it()
+
+        class Place(dict[str, object]):
+            def clear(self) -> None:
+                if is_before:
+                    come()
+                super().clear()
+                if not is_before:
+                    come()
+
+        wakeups._place = Place(taken="going")
+        assert wakeups._retire()
+        assert (wakeups._listener, wakeups.channel) == ("after 0", "")
 
 
 @pytest.mark.parametrize("prefix", ["shop:redislock", "our shop:redislock", "a\tb\n:redislock"])

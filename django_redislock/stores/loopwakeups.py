@@ -81,7 +81,6 @@ def end(listening: asyncio.Future[None] | None) -> None:
 class LoopWakeups(Wakeups):
     """The wake-up connection of an event loop to one server."""
 
-    _ready: Any
     _listener: Any
 
     def __init__(
@@ -93,7 +92,6 @@ class LoopWakeups(Wakeups):
 
     def _start_over(self) -> None:
         super()._start_over()
-        self._ready = asyncio.Event()
         self._lines: WeakValueDictionary[str, Line] = WeakValueDictionary()
 
     def line_up(self, key: Key, token: str, channel: str, *, ttl: float, held: Held) -> None:
@@ -117,13 +115,6 @@ class LoopWakeups(Wakeups):
         return asyncio.get_running_loop().create_task(
             arun(self._running()), name="redislock-wakeups", context=Context()
         )
-
-    async def _await_ready(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._ready.wait()
-        except TimeoutError:
-            return  # one goes on without, by asking again
 
     def _pause(self, seconds: float) -> Coroutine[Any, Any, None]:
         return asyncio.sleep(seconds)

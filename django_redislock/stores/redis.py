@@ -29,6 +29,7 @@ from .many import ManyVerbs
 from .replicas import ConfirmingEar, Replicas
 from .subscription import PoolSubscription
 from .tries import Tries, Twice
+from .turns import WakeupsInTurns
 from .twins import InThreads, twin_of
 from .verbs import Call, Question, Verbs, root_of
 from .wakeups import Subscription, Wakeups
@@ -75,7 +76,7 @@ class RedisStore:
         self._secrets: list[str] = []
         self._verbs = Verbs(prefix, root)
         self._many = ManyVerbs(prefix, root)
-        self._wakeups = Wakeups(self._subscribe, prefix=root, rest=self._rest)
+        self._wakeups: Wakeups = WakeupsInTurns(self._subscribe, prefix=root, rest=self._rest)
         self._replicas = Replicas(replicas) if replicas else None
 
     @property
@@ -161,9 +162,8 @@ class RedisStore:
 
     def renew_many(self, renewals: Sequence[Renewal], *, within: float) -> list[Answer]:
         """As `Store.renew_many()`."""
-        keys = [renewal.key for renewal in renewals]
         how = self._counted(within, partial(evaluating_all, within=within))
-        return self._run(self._many.renew(renewals), *keys, **how, within=within)
+        return self._run(self._many.renew(renewals), *(renewal.key for renewal in renewals), **how, within=within)
 
     def inspect(self, key: Key) -> Held | None:
         """Say who holds the key, if anyone does."""

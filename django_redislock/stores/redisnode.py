@@ -16,6 +16,7 @@ from .discretion import hush
 from .nodes import Ballot, Candidacy, SitsOut
 from .redis import RedisStore
 from .started import Calls, Started, ask_info
+from .wakeups import Wakeups
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -46,6 +47,7 @@ class RedisNode(RedisStore):
 
     def __init__(self, connect: Callable[[], Redis], *, scope: str, prefix: str, guard: float) -> None:
         super().__init__(connect, scope=scope, prefix=prefix)
+        self._wakeups = Wakeups(self._subscribe, prefix=self.root, rest=self._rest)  # one waits for several at once
         self._ballots = Ballots(prefix, guard=guard)
         self._runs: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         self._known: WeakSet[Any] = WeakSet()

@@ -34,6 +34,7 @@ class Straight:
     _parser: Any
     read_response: Any
     can_read: Any
+    disconnect: Any
     health_check_interval: float
 
     def send_packed_command(self, command: Any, check_health: bool = True) -> Any:
@@ -43,8 +44,11 @@ class Straight:
         if WRITES and sock is not None and not more and not self.health_check_interval:
             try:
                 sent = os.write(sock.fileno(), data)
-            except OSError:
-                sent = 0  # redis-py meets it as well, and tells
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                self.disconnect()  # it may be that of a signal's handler, after all was sent, which is not sent twice
+                raise redis.ConnectionError(f"Error while writing to socket: {error}") from error
             if sent == len(data):
                 return
         super().send_packed_command([data[sent:], *more], check_health=check_health)  # type: ignore[misc]
@@ -82,6 +86,11 @@ class Straight:
         looked.register(self._sock, select.POLLIN)
         return bool(looked.poll(seconds * 1000))
 
+    def shared(self) -> Shared | None:
+        """The connection for several to wait at, and nothing else; `None` where that cannot be."""
+        reader = getattr(self._parser, "_reader", None)
+        return None if poll is None or reader is None else Shared(self._sock, reader)
+
     def read_within(self, seconds: float) -> Any:
         """The next thing that the server says; `None` when that is nothing within so many seconds."""
         if self._sock is not None and self._sock.gettimeout() != seconds:
@@ -90,6 +99,43 @@ class Straight:
             return self.read_response(disconnect_on_error=False)
         except redis.TimeoutError:
             return None
+
+
+class Shared:
+    """A socket and its parser, at which several may wait while one of them reads. Another thread may close it."""
+
+    def __init__(self, sock: Any, reader: Any) -> None:
+        sock.settimeout(0)
+        self._sock = sock
+        self._number = sock.fileno()
+        self._reader = reader
+
+    def wait(self, seconds: float) -> bool:
+        """Whether there is something to read within so many seconds, be it the end."""
+        assert poll is not None
+        looked = poll()  # of its own: one cannot be waited for twice at a time
+        looked.register(self._number, select.POLLIN)
+        return bool(looked.poll(seconds * 1000))
+
+    def read(self) -> list[Any]:
+        """All that the server has said."""
+        try:
+            data = self._sock.recv(MOST)
+        except BlockingIOError:
+            return []  # another was faster
+        except OSError as error:
+            if error.errno is None:
+                raise  # it is not the system's, but that of a signal's handler
+            raise redis.ConnectionError(f"Error while reading from socket: {error}") from error
+        if not data:
+            raise redis.ConnectionError("Connection closed by server.")
+        self._reader.feed(data)
+        said = []
+        while type(one := self._reader.gets()) in ANSWERS:
+            said.append(one)
+        if isinstance(one, Exception):
+            raise one
+        return said
 
 
 def read_answer(connection: Any) -> Any:

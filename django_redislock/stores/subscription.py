@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import NoPermissionError
+from redis.exceptions import NoPermissionError, RedisError
 
 from ..steps import Steps, run
 from .asking import FAULTS
 from .discretion import hush, secrets_in
 from .options import options_for_listening
-from .straight import read_within, straightened
+from .straight import Straight, read_within, straightened
 from .verbs import text
 from .wakeups import Interrupted, Refused
 
@@ -50,6 +50,25 @@ class PoolSubscription:
         self._secrets = secrets_in(pool.connection_kwargs)
         self._connection: Any = straightened(pool.connection_class)(**options_for_listening(pool))
         run(opening(self._connection, channel, self._secrets))
+        self._shared = self._connection.shared() if isinstance(self._connection, Straight) else None
+
+    @property
+    def is_audible(self) -> bool:
+        """Whether it is an `Audible`."""
+        return self._shared is not None
+
+    def wait(self, seconds: float) -> bool:
+        """As `Audible.wait()`."""
+        assert self._shared is not None
+        return self._shared.wait(seconds)
+
+    def read_all(self) -> list[str]:
+        """As `Audible.read_all()`."""
+        assert self._shared is not None
+        try:
+            return [text(message) for _, _, message in self._shared.read()]
+        except (RedisError, UnicodeError) as error:
+            raise Interrupted(str(hush(error, self._secrets))) from error
 
     def read(self, seconds: float) -> str | None:
         """The next message, if one comes within so many seconds."""

@@ -1,6 +1,7 @@
 """Waking those who wait: one connection of a process, subscribed to a channel of its own, for all its waiters.
 
-A thread listens on it from the first contention until shortly after the last. It sends nothing, and asks nothing.
+A thread listens on it from the first contention until shortly after the last, or sees to it that those who wait do so
+themselves. It sends nothing, and asks nothing.
 """
 
 from __future__ import annotations
@@ -98,17 +99,18 @@ class Wakeups:
         self._pid = os.getpid()
         word = "_".join(self._prefix.split())  # the scripts find its end by the space after it
         self._channel = f"{word}:wake:{os.urandom(8).hex()}"
-        self._guard = threading.Lock()
         self._ears: dict[str, WaitersEar] = {}
-        self._ready = threading.Event()
+        self._ready = False
         self._listener: Any = None
         """The thread, while there is one."""
+        self._place: dict[str, object] = {}
+        """Who listens. No lock, for a signal's handler may come between any two steps, and wait as well."""
         self._refused = False
 
     @property
     def channel(self) -> str:
         """What this process is subscribed to now, if it is."""
-        is_on = self._ready.is_set() and not self._refused and self._pid == os.getpid()
+        is_on = self._ready and not self._refused and self._pid == os.getpid()
         return self._channel if is_on else ""
 
     def ear(self, token: str, *, within: float | None = None, heard: Heard | None = None) -> WaitersEar:
@@ -123,17 +125,23 @@ class Wakeups:
         """The steps of `ear()`."""
         if self._pid != os.getpid():
             self._start_over()
-        with self._guard:
-            ear = self._ears[token] = self._new_ear(token, heard)
-            if self._listener is None and not self._refused:
-                self._listener = self._begin()
-        if not self._ready.is_set():
-            try:
-                yield self._await_ready(MOMENT if within is None else min(MOMENT, max(0.0, within)))
-            except BaseException:
-                self.forget(token)
-                raise
+        ear = self._new_ear(token, heard)
+        moment = MOMENT if within is None else min(MOMENT, within)
+        try:
+            self._ears[token] = ear
+            will_be_told = not self._ready
+            self._see_to_it()
+            if will_be_told and moment > 0:
+                yield ear.listen(moment)
+        except BaseException:
+            self.forget(token)
+            raise
         return ear
+
+    def _see_to_it(self) -> None:
+        """Have somebody listen. Of two who begin at once one ends at once."""
+        if self._listener is None and not self._refused:
+            self._listener = self._begin()
 
     def _new_ear(self, token: str, heard: Heard | None) -> WaitersEar:
         return WaitersEar(self, token, heard)
@@ -143,9 +151,6 @@ class Wakeups:
         thread = threading.Thread(target=lambda: run(self._running()), name="redislock-wakeups", daemon=True)
         thread.start()
         return thread
-
-    def _await_ready(self, seconds: float) -> Any:
-        self._ready.wait(seconds)
 
     def _pause(self, seconds: float) -> Any:
         clock.sleep(seconds)
@@ -159,7 +164,10 @@ class Wakeups:
         self._ears.pop(token, None)
 
     def _running(self) -> Steps[None]:
-        """Listen, and connect again when the connection breaks while somebody waits."""
+        """Listen, unless another does; connect again when the connection breaks while somebody waits."""
+        myself = object()
+        if self._place.setdefault("taken", myself) is not myself:
+            return
         pause = FIRST_PAUSE
         while True:
             try:
@@ -174,8 +182,8 @@ class Wakeups:
             except Exception:
                 # Nobody may be left waiting for a listener that is dead.
                 logger.exception("Listening for releases failed; who waits asks again until it works")
-            pause = FIRST_PAUSE if self._ready.is_set() else min(LONGEST_PAUSE, pause * 2)
-            self._ready.clear()
+            pause = FIRST_PAUSE if self._ready else min(LONGEST_PAUSE, pause * 2)
+            self._ready = False
             if self._retire():
                 return
             yield self._pause(pause)
@@ -183,8 +191,7 @@ class Wakeups:
     def _listening(self, subscription: Any) -> Steps[None]:
         """Pass on what is heard until nobody waits any more. Raises `Interrupted`."""
         try:
-            self._ready.set()
-            self._wake_all()  # what was published in the meantime is lost: they have to ask
+            self._be_ready()  # what was published in the meantime is lost: they have to ask
             last_used = clock.now()
             while self._ears or clock.now() - last_used < IDLE or not self._retire():
                 last_used = clock.now() if self._ears else last_used
@@ -200,17 +207,20 @@ class Wakeups:
         """Without subscription everybody has to ask again and again."""
         logger.warning("The Redis user may not subscribe, so who waits for a lock has to ask again: %s", error)
         self._refused = True
-        self._ready.set()
-        self._wake_all()
+        self._be_ready()
 
     def _retire(self) -> bool:
-        """End the thread unless somebody has come in the meantime."""
-        with self._guard:
-            if self._ears:
-                return False
-            self._listener = None
-            self._ready.clear()
-            return True
+        """Give the place up unless somebody has come in the meantime."""
+        was_ready, self._ready = self._ready, False  # who comes now waits until somebody listens
+        if self._ears:
+            if was_ready:
+                self._be_ready()
+            return False
+        self._place.clear()
+        self._listener = None
+        if self._ears:  # it came before it could know that nobody listens any more
+            self._see_to_it()
+        return True
 
     def _dispatch(self, message: str) -> None:
         token, grant = read_grant(message)
@@ -218,6 +228,8 @@ class Wakeups:
         if ear is not None:  # else it has left, and given up what it was granted
             ear.tell(grant)
 
-    def _wake_all(self) -> None:
+    def _be_ready(self) -> None:
+        """Tell all who wait, be it for that."""
+        self._ready = True
         for ear in list(self._ears.values()):
             ear.tell(None)
