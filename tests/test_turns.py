@@ -254,7 +254,7 @@ def test_when_the_connection_breaks_all_ask_again(house):
     assert (len(house.wires), house.wires[0].closed.is_set()) == (2, True)
 
 
-@pytest.mark.parametrize("message", ["a 8", "a 8 5 5", "a b c", "a 8 -5"])
+@pytest.mark.parametrize("message", ["a 8", "a 8 5 5", "a b c", "a 8 5.5"])
 def test_what_cannot_be_read_hurts_nobody(unattended, message):
     waiter = unattended.wait("a")
     unattended.wire.say(message)
@@ -476,6 +476,22 @@ def test_the_thread_calls_the_first_again_and_again(table):
     table._line[seat] = None
     table.read(0)
     assert (seat.heard.get_nowait(), list(table._line)) == (TURN, [seat])
+
+
+def test_the_thread_lets_alone_who_listens_until_that_one_goes(table, monkeypatch):
+    first, second = Seat(), Seat()
+    table._line = dict.fromkeys((first, second))
+    table._subscription.say("somebody")
+    table._dispatch = lambda message: first.tell(GRANT)
+    with monkeypatch.context() as patch:
+        patch.setattr(table, "leave", lambda ear: None)  # it has heard something, and is there yet
+        assert table.listen(first, first.heard, LONG) == GRANT
+    table.read(0)
+    assert (first.heard.empty(), second.heard.empty()) == (True, True)
+    table.leave(first)
+    table._line = dict.fromkeys((first,))
+    table.read(0)
+    assert first.heard.get_nowait() is TURN
 
 
 def test_one_that_does_not_read_is_told_that_it_was_passed_over(table):

@@ -99,7 +99,7 @@ def send_behind_ping(connection: Any, call: Call[Any]) -> None:
     Redis writes last to the client for whom it has had something for longest. Here that is the answer to the PING,
     which may as well be a refusal.
     """
-    connection.send_packed_command(joined([[PING], call.packed]))
+    connection.send_packed_command([PING + b"".join(call.packed)])
     with suppress(ResponseError):
         read_answer(connection)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import queue
-import re
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -24,8 +23,6 @@ TURN = Grant(fence=0, granted=0.0)
 """What one is told whose turn it is now, or was."""
 GRACE = 0.2
 """Seconds that who has the turn is given to read what is there: it waits for nothing meanwhile."""
-READABLE = re.compile(r"\S*( \d+ \d+)?")
-"""What is published on a channel."""
 
 
 class Audible(Subscription, Protocol):
@@ -48,6 +45,8 @@ class Turns:
         self._pid = os.getpid()
         self._line: dict[Any, None] = {}
         """Who listens. It is the first one's turn."""
+        self._listening: Any = None
+        """Who waits for the server, or did so last and is there yet."""
         self._gate = threading.Lock()
         """Closed while somebody reads. It stays closed when that one is torn out of it, or the connection broken."""
         self._reads = 0
@@ -61,7 +60,8 @@ class Turns:
             while True:
                 self._line[ear] = None  # which changes nothing, unless it was passed over
                 can_read = True
-                while can_read and self._first() is ear and heard.empty() and (left := until - clock.now()) > 0:
+                while can_read and heard.empty() and self._first() is ear and (left := until - clock.now()) > 0:
+                    self._listening = ear
                     can_read = self._hear(min(SLICE, left))
                 left = until - clock.now()
                 told = clock.receive(heard, left if can_read else min(SLICE, left))
@@ -72,9 +72,13 @@ class Turns:
 
     def leave(self, ear: Any) -> None:
         """Listen no more."""
+        if ear not in self._line:
+            return
+        if self._listening is ear:
+            self._listening = None
         is_first = self._first() is ear
         self._line.pop(ear, None)
-        if is_first:
+        if is_first and self._line:
             self._call_first()
 
     def read(self, seconds: float) -> None:
@@ -85,7 +89,8 @@ class Turns:
             self._rest(GRACE)
             if self._reads == reads and self._is_left():
                 self._take_over()
-        self._call_first()
+        if self._line and self._first() is not self._listening:
+            self._call_first()
 
     def _rest(self, seconds: float) -> None:
         failure = clock.receive(self._failures, seconds)
@@ -143,9 +148,10 @@ class Turns:
     def _read(self) -> None:
         self._reads += 1
         for message in self._subscription.read_all():
-            if not READABLE.fullmatch(message):
-                raise Interrupted(f"unreadable: {message!r}")
-            self._dispatch(message)
+            try:
+                self._dispatch(message)
+            except ValueError as error:
+                raise Interrupted(f"unreadable: {message!r}") from error
 
 
 class ListeningEar(WaitersEar):
