@@ -8,14 +8,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Protocol
+from weakref import WeakSet
+
+
+class Forked(Protocol):
+    """What a child of `fork` has a copy of that is of no use to it."""
+
+    def start_over(self) -> None:
+        """Be as new."""
+
 
 _pid = os.getpid()
 _in_child: list[Callable[[], object]] = []
+_forked: WeakSet[Forked] = WeakSet()
 
 
 def in_child(start_over: Callable[[], object]) -> None:
     """Have this called in each child."""
     _in_child.append(start_over)
+
+
+def starts_over(thing: Forked) -> None:
+    """Have it start over in each child, before there can be two threads that would have to do that at the same time."""
+    _forked.add(thing)
 
 
 def notice() -> int:
@@ -26,6 +42,8 @@ def notice() -> int:
         _pid = pid
         for start_over in _in_child:
             start_over()
+        for thing in list(_forked):
+            thing.start_over()
     return pid
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from django_redislock import LockNotHeld, forks, lease, lock
 from django_redislock.handler import locks
+from django_redislock.stores.late import Latecomers
 from django_redislock.stores.redis import RedisStore
 from tests.flows import attempt, is_free
 
@@ -144,3 +145,16 @@ def test_a_fork_that_python_was_not_told_of_is_noticed_by_the_first_lock(monkeyp
 def test_a_child_starts_over_with_leases_flows_and_watchdog():
     starting_over = {work.__qualname__ for work in forks._in_child}
     assert starting_over == {"start_over", "set.clear", "list.clear", "Watchdog.start_over"}
+
+
+def test_a_child_starts_over_before_two_of_its_threads_can_do_so_at_once():
+    """Else one of them might wait where nobody listens for it."""
+    with lock("a"):
+        store = locks["default"].store
+        assert isinstance(store, RedisStore)
+        things = [store._wakeups, store._connections, Latecomers()]
+
+        def of_this_process() -> str:
+            return " ".join(type(thing).__name__ for thing in things if thing._pid == os.getpid())
+
+        assert of_this_process() == in_child(of_this_process) == "WakeupsInTurns Connections Latecomers"

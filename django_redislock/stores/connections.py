@@ -7,7 +7,7 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any
 
-from .. import clock
+from .. import clock, forks
 from .options import options_for_questions
 from .straight import straightened
 
@@ -30,9 +30,10 @@ class Connections:
 
     def __init__(self, pool: redis.ConnectionPool) -> None:
         self.pool = pool
-        self._start_over()
+        self.start_over()
+        forks.starts_over(self)
 
-    def _start_over(self) -> None:
+    def start_over(self) -> None:
         """As in a process that has just been forked: whatever the parent had is the parent's."""
         self._pid = os.getpid()
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -71,7 +72,7 @@ class Connections:
 
     def _wait_or_open(self) -> Any:
         if self._pid != os.getpid():
-            self._start_over()
+            self.start_over()
         if self._count >= ENOUGH and (given_back := clock.receive(self._idle, MOMENT)):
             return given_back
         self._add(1)

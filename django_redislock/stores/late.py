@@ -8,7 +8,7 @@ import weakref
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import clock
+from .. import clock, forks
 from ..exceptions import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -48,10 +48,11 @@ class Latecomers:
 
     def __init__(self) -> None:
         self._late: list[Late] = []
-        self._start_over()
+        self.start_over()
+        forks.starts_over(self)
         weakref.finalize(self, hear_all, self._late)
 
-    def _start_over(self) -> None:
+    def start_over(self) -> None:
         """As in a process that has just been forked: what the parent has asked is the parent's."""
         self._late.clear()
         self._pid = os.getpid()
@@ -60,7 +61,7 @@ class Latecomers:
     def _guarded(self) -> threading.RLock:
         """What to hold while the list is looked at, in this process."""
         if self._pid != os.getpid():
-            self._start_over()
+            self.start_over()
         return self._guard
 
     def add(self, asked: Mapping[int, Asked[Any]], *, token: str, until: float) -> None:

@@ -90,8 +90,9 @@ class LoopWakeups(Wakeups):
         super().__init__(subscribe, prefix=prefix)
         self._keep = keep
 
-    def _start_over(self) -> None:
-        super()._start_over()
+    def start_over(self) -> None:
+        """As `Wakeups.start_over()`."""
+        super().start_over()
         self._lines: WeakValueDictionary[str, Line] = WeakValueDictionary()
 
     def line_up(self, key: Key, token: str, channel: str, *, ttl: float, held: Held) -> None:

@@ -176,8 +176,9 @@ class WakeupsInTurns(Wakeups):
     def __init__(self, subscribe: Callable[[str], Any], *, prefix: str, rest: Callable[[], object]) -> None:
         super().__init__(lambda channel: self._in_turns(subscribe(channel)), prefix=prefix, rest=rest)
 
-    def _start_over(self) -> None:
-        super()._start_over()
+    def start_over(self) -> None:
+        """As `Wakeups.start_over()`."""
+        super().start_over()
         self._turns: Turns | None = None
 
     @property

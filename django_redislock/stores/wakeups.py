@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from .. import clock
+from .. import clock, forks
 from ..steps import Steps, run
 from .base import Grant
 from .verbs import read_grant
@@ -92,9 +92,10 @@ class Wakeups:
         self._subscribe = subscribe
         self._prefix = prefix
         self._rest = rest
-        self._start_over()
+        self.start_over()
+        forks.starts_over(self)
 
-    def _start_over(self) -> None:
+    def start_over(self) -> None:
         """As in a process that has just been forked: whatever the parent had is the parent's."""
         self._pid = os.getpid()
         word = "_".join(self._prefix.split())  # the scripts find its end by the space after it
@@ -124,7 +125,7 @@ class Wakeups:
     def hearing(self, token: str, within: float | None, heard: Any = None) -> Steps[Any]:
         """The steps of `ear()`."""
         if self._pid != os.getpid():
-            self._start_over()
+            self.start_over()
         ear = self._new_ear(token, heard)
         moment = MOMENT if within is None else min(MOMENT, within)
         try:
