@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from asyncio import _get_running_loop
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -16,11 +16,11 @@ from django.utils.asyncio import async_unsafe
 
 from . import signals
 from .conf import Options
-from .exceptions import LockBusy, LockNotHeld
+from .exceptions import LockBusy, LockNotHeld, StoreUnavailable
 from .handler import Locks, locks
 from .holder import Holder
 from .holds import Flow, Hold, current_flow, enter_again
-from .keeping import Entry, Keeper, has_waiting_thread, tell
+from .keeping import Entry, Keeper, has_waiting_thread, refused, tell
 from .keylock import KeyLock, not_held
 from .keys import Key
 from .lease import Lease
@@ -149,10 +149,13 @@ class Guard(Keeper):
         prepare = partial(self._prepare, coming, flow=flow, lock=lock, options=place.options, meanwhile=meanwhile)
         try:
             lock.acquire(flow=flow.name, ttl=ttl, wait=wait, meanwhile=prepare)
+            return self._acquired(*coming)
         except LockBusy as error:
             self._send(signals.lock_contended, error=error)
             raise
-        return self._acquired(*coming)
+        except BaseException:
+            self._give_up(coming)
+            raise
 
     async def _aenter(self, name: str, *, wait: Wait = UNSET) -> Entry:
         """As `_enter()`."""
@@ -196,6 +199,19 @@ class Guard(Keeper):
         entry.flow.add(entry.holds[0])
         self._announce(entry.holds)
         return self._entered(entry)
+
+    def _give_up(self, coming: Sequence[Entry]) -> None:
+        """Give back what was granted when a signal's handler came that has raised: nobody else could do that."""
+        for entry in coming:
+            (hold,) = entry.holds
+            if hold.lease.has_begun and not hold.lease.ended:
+                if entry in self._entries:
+                    self._entries.remove(entry)
+                hold.leave()
+                try:
+                    self._give_back(entry.holds)
+                except StoreUnavailable as error:
+                    refused(error, entry.holds)
 
     def _entered(self, entry: Entry) -> Entry:
         self._entries.append(entry)

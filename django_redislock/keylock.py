@@ -137,18 +137,20 @@ class KeyLock:
         request = Request(self.key, token, ttl, encode_current(), make, look)
         try:
             answer: Outcome = yield from obtaining(store, request, wait=wait)
+            if isinstance(answer, Obtained):
+                return (lease or make()).begin(fence=answer.fence, asked_at=answer.at)
         except StoreUnavailable:
             raise  # and the store has done what it can
         except BaseException:
             yield from self._withdrawing(store, request.token)
+            if lease is not None:
+                lease.end(None)
             raise
         if isinstance(answer, Held):
             if wait != 0:
                 yield from self._withdrawing(store, request.token)
             raise busy(self.key, answer, wait=wait)
-        if not isinstance(answer, Obtained):
-            raise deadlock(self.key, answer)
-        return (lease or make()).begin(fence=answer.fence, asked_at=answer.at)
+        raise deadlock(self.key, answer)
 
     def _extending(self, store: Any, lease: Lease, ttl: float) -> Steps[None]:
         self.ensure_ours(lease)

@@ -114,6 +114,11 @@ class Lease:
         """Instant of the local monotonic clock after which the lease is no longer trusted."""
         return self
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether it was granted."""
+        return hasattr(self, "deadline")
+
     def __repr__(self) -> str:
         return f"<Lease {self.key} fence={self.fence} {self.state}>"
 
