@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from django_redislock import lock
+from django_redislock import lock, signals
 from django_redislock.holds import current_flow
 from tests.flows import PATIENCE, is_free, waiters_of
 
@@ -74,6 +74,9 @@ class Holder:
 
 @pytest.mark.parametrize("holder", [nullcontext, Holder], ids=["free", "held"])
 def test_wherever_it_comes_the_lock_is_free_afterwards(lock_alias, holder):
+    lost: list[Any] = []
+    note_loss = lambda **told: lost.append(told)
+    signals.lock_lost.connect(note_loss)
     for number in itertools.count():
         tearing, guard = Tearing(number), lock("a")
         with holder(), suppress(Torn):
@@ -81,7 +84,8 @@ def test_wherever_it_comes_the_lock_is_free_afterwards(lock_alias, holder):
                 guard.acquire()
             guard.release()
         assert is_free("a"), number
-        assert current_flow().living_holds() == [], number
+        assert (current_flow().living_holds(), guard._entries, lost) == ([], [], []), number
         if not tearing.has_come:
             break
     assert number > 40
+    signals.lock_lost.disconnect(note_loss)
