@@ -85,6 +85,7 @@ def later(page: Page, seconds: int) -> None:
 # The list
 
 
+@pytest.mark.long
 def test_it_is_filtered_and_sorted_by_clicks(visit, others):
     others.hold("bank.Account:1", "nightly", "hourly")
     somebody = visit()
@@ -181,6 +182,7 @@ def test_a_click_is_not_lost_to_a_refresh(visit, others):
     page.wait_for_url("**/change/")
 
 
+@pytest.mark.long
 def test_it_asks_nothing_while_nobody_looks(visit, others):
     somebody = visit()
     somebody.page.clock.install()
@@ -194,6 +196,7 @@ def test_it_asks_nothing_while_nobody_looks(visit, others):
         page.evaluate("document.visibilityState = 'visible'; document.dispatchEvent(new Event('visibilitychange'))")
 
 
+@pytest.mark.long
 def test_a_server_that_comes_back_is_found(visit, others, settings):
     others.hold("one")
     settings.CACHES = settings.CACHES | {"away": settings.CACHES["real"] | {"LOCATION": "redis://127.0.0.1:1/0"}}
@@ -227,6 +230,7 @@ def test_its_page_follows_who_waits(visit, others):
     expect(page.locator("#redislock-picture-text li")).to_have_count(2)
 
 
+@pytest.mark.long
 def test_one_that_ends_is_said(visit, others):
     others.hold("one")
     somebody = visit()
@@ -253,6 +257,7 @@ def test_who_may_frees_a_lock_and_the_next_one_gets_it(visit, others):
     expect(page.locator("#change-history")).to_contain_text("It hangs.")
 
 
+@pytest.mark.long
 def test_who_may_not_is_refused(visit, others):
     others.hold("one")
     somebody = visit(user_with("view_heldlock"))
@@ -356,6 +361,7 @@ def test_narrow_screens_need_no_scrolling_aside(visit, account, settings, langua
 NASTY = "<script>document.title='gone'</script>\"'><img src=x onerror=\"document.title='gone'\">"
 
 
+@pytest.mark.long
 def test_markup_of_others_does_nothing(visit, others):
     others.hold(NASTY)
     somebody = visit()
