@@ -295,7 +295,7 @@ class TestOneWhoComesWhileTheListenerGoes:
     def wakeups(self, monkeypatch):
         """Where nobody listens any more than the test says."""
         wakeups = Wakeups(pytest.fail, prefix="redislock")
-        wakeups._ready, wakeups._listener, wakeups._place = True, "going", {"taken": "going"}
+        wakeups.is_ready, wakeups._listener, wakeups._place = True, "going", {"taken": "going"}
         monkeypatch.setattr(wakeups, "_begin", lambda: f"after {len(wakeups._place)}")
         return wakeups
 
@@ -306,7 +306,7 @@ class TestOneWhoComesWhileTheListenerGoes:
 
     def test_on_a_broken_connection_is_told_nothing_yet(self, wakeups):
         ear = wakeups._ears["late"] = WaitersEar(wakeups, "late")
-        wakeups._ready = False
+        wakeups.is_ready = False
         assert not wakeups._retire()
         assert (wakeups.channel, ear._heard.empty()) == ("", True)
 

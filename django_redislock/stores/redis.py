@@ -135,7 +135,7 @@ class RedisStore:
 
     def release_many(self, keys: Sequence[Key], *, token: str, ttl: float) -> list[Answer]:
         """Give the keys back that `token` holds; an answer for each."""
-        return self._run(self._many.release(keys, token=token, ttl=ttl, wakes=self.listens), *keys)
+        return self._run(self._many.release(keys, token=token, ttl=ttl, wakes=self._wakeups.is_ready), *keys)
 
     @property
     def listens(self) -> bool:
@@ -154,7 +154,7 @@ class RedisStore:
     def release(self, key: Key, *, token: str, ttl: float) -> Answer:
         """Give the key back if `token` holds it."""
         # Who has waited here lately is mostly followed by others that wait.
-        return self._run(self._verbs.release(key, token=token, ttl=ttl, wakes=self.listens), key)
+        return self._run(self._verbs.release(key, token=token, ttl=ttl, wakes=self._wakeups.is_ready), key)
 
     def renew(self, key: Key, *, token: str, ttl: float) -> Answer:
         """Keep the key for `ttl` seconds from now if `token` holds it."""

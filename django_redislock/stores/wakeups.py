@@ -101,7 +101,8 @@ class Wakeups:
         word = "_".join(self._prefix.split())  # the scripts find its end by the space after it
         self._channel = f"{word}:wake:{os.urandom(8).hex()}"
         self._ears: dict[str, WaitersEar] = {}
-        self._ready = False
+        self.is_ready = False
+        """Whether somebody listens, or has been refused that."""
         self._listener: Any = None
         """The thread, while there is one."""
         self._place: dict[str, object] = {}
@@ -111,7 +112,7 @@ class Wakeups:
     @property
     def channel(self) -> str:
         """What this process is subscribed to now, if it is."""
-        is_on = self._ready and not self._refused and self._pid == os.getpid()
+        is_on = self.is_ready and not self._refused and self._pid == os.getpid()
         return self._channel if is_on else ""
 
     def ear(self, token: str, *, within: float | None = None, heard: Heard | None = None) -> WaitersEar:
@@ -130,7 +131,7 @@ class Wakeups:
         moment = MOMENT if within is None else min(MOMENT, within)
         try:
             self._ears[token] = ear
-            will_be_told = not self._ready
+            will_be_told = not self.is_ready
             self._see_to_it()
             if will_be_told and moment > 0:
                 yield ear.listen(moment)
@@ -183,8 +184,8 @@ class Wakeups:
             except Exception:
                 # Nobody may be left waiting for a listener that is dead.
                 logger.exception("Listening for releases failed; who waits asks again until it works")
-            pause = FIRST_PAUSE if self._ready else min(LONGEST_PAUSE, pause * 2)
-            self._ready = False
+            pause = FIRST_PAUSE if self.is_ready else min(LONGEST_PAUSE, pause * 2)
+            self.is_ready = False
             if self._retire():
                 return
             yield self._pause(pause)
@@ -212,7 +213,7 @@ class Wakeups:
 
     def _retire(self) -> bool:
         """Give the place up unless somebody has come in the meantime."""
-        was_ready, self._ready = self._ready, False  # who comes now waits until somebody listens
+        was_ready, self.is_ready = self.is_ready, False  # who comes now waits until somebody listens
         if self._ears:
             if was_ready:
                 self._be_ready()
@@ -231,6 +232,6 @@ class Wakeups:
 
     def _be_ready(self) -> None:
         """Tell all who wait, be it for that."""
-        self._ready = True
+        self.is_ready = True
         for ear in list(self._ears.values()):
             ear.tell(None)
