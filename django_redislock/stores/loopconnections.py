@@ -75,15 +75,15 @@ class LoopConnection:
             raise ConnectionError("The connection was closed.")
         loop = asyncio.get_running_loop()
         answer: Reply[Any] = Reply(loop=loop)
-        is_alone = not self._sent
         if wakes:
             self._unsent.append(PING)
-            self._sent.append((loop.time(), Reply(loop=loop)))  # nobody waits for that
         self._unsent += command
-        if is_alone:
+        if not self._sent:
             self._flush()
         elif self._flushing is None:  # what other tasks ask in this round of the loop goes with it
             self._flushing = loop.call_soon(self._flush)
+        if wakes:
+            self._sent.append((loop.time(), Reply(loop=loop)))  # nobody waits for that
         self._sent.append((loop.time(), answer))
         if self._timer is None:
             self._timer = loop.call_later(self.patience, self._look_at_the_time)

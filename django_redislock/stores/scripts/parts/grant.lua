@@ -43,9 +43,9 @@ local function hand_over(waiter)
   while waiter do
     local entry = call('GETDEL', wait_of(waiter))
     local who, channel, ttl, holder = string.match(entry or '', '^(%S+) (%S+) (%d+) %d+ ([^\n]*)')
-    if entry and who ~= waiter then
+    if who and who ~= waiter then
       call('SET', wait_of(waiter), entry, 'PX', ttl) -- by now the flow waits for something else
-    elseif entry then
+    elseif who then
       local fence = next_fence(now)
       -- PUBLISH tells how many hear it: nobody means that the process of this waiter is dead. Who asks lives.
       if waiter == token or publish(channel, waiter .. ' ' .. fence .. ' ' .. now) > 0 then
