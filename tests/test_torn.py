@@ -23,7 +23,7 @@ class Torn(BaseException):
 
 
 class Tearing:
-    """Raises in one step of the package, of those in which Python looks for signals; in what comes after, no more."""
+    """Raises at one line of the package, also where Python looks for no signals; in what comes after, no more."""
 
     def __init__(self, step: int) -> None:
         self._left = step

@@ -9,8 +9,7 @@
 --
 -- There may be thousands: what is in the loop over their values counts.
 local held_key = KEYS[1]
-local queues, root = ARGV[1], ARGV[2]
-local with_queues = queues == 'queues'
+local with_queues, root = ARGV[1] == 'queues', ARGV[2]
 local bucket = string.sub(held_key, 1, -6)
 
 local MOST = 1000 -- Lua cannot pass more arguments than some thousands at once
