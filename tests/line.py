@@ -115,8 +115,11 @@ class Line:
 
     def name(self, what: str, key: Key = KEY) -> str:
         """A key in Redis."""
-        bucket = f"redislock:{{{bucket_of(key.name)}}}"
-        return f"{bucket}:{what}" if what in {"held", "fence"} else f"{bucket}:{what}:{key.name}"
+        return (
+            f"redislock:{what}"
+            if what in {"held", "fence"}
+            else f"redislock:{{{bucket_of(key.name)}}}:{what}:{key.name}"
+        )
 
     def left(self) -> set[str]:
         """What is in Redis beside the fences and the notes of releases and of force."""

@@ -1,19 +1,21 @@
-"""All that is held, read in one round trip from the indexes."""
+"""All that is held, read from the index."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 from django.conf import settings
 from redis import ConnectionPool, Redis
 
 from django_redislock import StoreUnavailable, lock, lock_many
-from django_redislock.keys import Key, bucket_of
+from django_redislock.keys import Key
 from django_redislock.overview import held, infos, look
 from django_redislock.stores import inquiry as inquiries
 from django_redislock.stores.base import Refusal
 from django_redislock.stores.inquiry import Inquiry
+from django_redislock.stores.redis import RedisStore
 from tests.faults import Proxy, proxy_to
 from tests.flows import client_of
 from tests.line import KEY, Line, holder_of, token_of
@@ -91,10 +93,10 @@ def test_what_was_taken_away_by_hand_is_not_listed(line):
 
 
 def test_what_was_taken_away_by_hand_does_not_move_the_others(line):
-    names = [name for name in map("n{}".format, range(1000)) if bucket_is_7(name)][:3]
+    names = ["one", "two", "three"]
     for number, name in enumerate(names):
         line.queue(f"h{number}", f"w{number}", key=Key(name))
-    line.server.delete(f"redislock:{{7}}:lock:{names[1]}")
+    line.server.delete(line.name("lock", Key(names[1])))
     found = {each.name: each for each in inquiry_of(line).list_held(queues=True)}
     assert set(found) == {names[0], names[2]}
     for number in (0, 2):
@@ -103,17 +105,6 @@ def test_what_was_taken_away_by_hand_does_not_move_the_others(line):
         assert [waiter.holder.doing for waiter in each.queue] == [f"w{number}"]
     assert len({each.flow for each in found.values()}) == 2
     assert {each.name: each.waiters for each in inquiry_of(line).list_held()} == dict.fromkeys(found, 1)
-
-
-def test_a_bucket_with_more_locks_than_lua_passes_at_once(line):
-    names = [name for name in map("n{}".format, range(80_000)) if Key(name) and bucket_is_7(name)]
-    for name in names[:1100]:
-        line.store.acquire(Key(name), token=token_of("a"), ttl=30, holder=holder_of("a"))
-    assert {found.name for found in inquiry_of(line).list_held()} == set(names[:1100])
-
-
-def bucket_is_7(name: str) -> bool:
-    return bucket_of(name) == 7
 
 
 def test_names_of_any_characters_come_back_as_they_are(lock_alias):
@@ -165,12 +156,46 @@ def behind(proxy: Proxy) -> Inquiry:
     return Inquiry(lambda: Redis(connection_pool=pool), scope="wire", prefix="")
 
 
-def test_each_bucket_is_one_command_and_only_the_first_brings_the_text(wire):
-    inquiry = behind(wire)
-    inquiry.list_held()
+def test_only_the_first_of_several_commands_brings_the_text(wire):
     client_of("real").script_flush()
-    inquiry.list_held()
-    assert wire.seen == ["EVAL", *["EVALSHA"] * 63] * 2
+    behind(wire).inspect([Key("a"), Key("b"), Key("c")])
+    assert wire.seen == ["EVAL", "EVALSHA", "EVALSHA"]
+
+
+class TestInPortions:
+    @pytest.fixture
+    def store(self, real_redis: str) -> RedisStore:
+        return RedisStore(lambda: client_of(real_redis), scope="real", prefix="")
+
+    @staticmethod
+    def take(store: RedisStore, number: int) -> None:
+        for place in range(number):
+            store.acquire(Key(f"n{place}"), token=token_of("a"), ttl=30 + place / 1e3, holder=holder_of("a"))
+
+    def test_a_thousand_at_a_time(self, store, wire):
+        self.take(store, 2_100)
+        found = behind(wire).list_held()
+        assert [each.name for each in found] == [f"n{place}" for place in range(2_100)]
+        assert wire.seen == ["EVAL"] * 3
+
+    def test_those_that_expire_together_come_together(self, wire):
+        with lock_many(map(str, range(1_500)), alias="real"):
+            assert len(behind(wire).list_held()) == 1_500
+        assert wire.seen == ["EVAL"] * 2
+
+    def test_what_is_renewed_in_between_is_told_once_and_as_it_is_then(self, store, wire, monkeypatch):
+        self.take(store, 1_100)
+        ask_all = Inquiry._ask_all
+
+        def renewing(self: Inquiry, *args: Any) -> Any:
+            pages = ask_all(self, *args)
+            store.renew(Key("n0"), token=token_of("a"), ttl=600)
+            return pages
+
+        monkeypatch.setattr(Inquiry, "_ask_all", renewing)
+        found = behind(wire).list_held()
+        assert len(found) == len({each.name for each in found}) == 1_100
+        assert max(found, key=lambda each: each.remaining).name == "n0"
 
 
 def test_no_key_is_searched_for(wire):

@@ -104,15 +104,14 @@ def held_elsewhere() -> Iterator[Any]:
 
 
 class TestNames:
-    def test_each_has_a_fence_of_its_own(self, lock_alias):
-        names = [f"name-{number}" for number in range(200)]
-        with lock_many(names) as first:
+    def test_what_is_taken_together_has_one_fence(self, lock_alias):
+        with lock_many(NAMES) as first:
             pass
-        with lock_many(names) as second, lock("other") as last:
-            pass
-        assert len({lease.fence for lease in [*first, *second]}) == 400
-        assert all(old.fence < new.fence for old, new in zip(first, second, strict=True))
-        assert last.fence
+        with lock(NAMES[1]) as outer, lock_many(NAMES) as second:
+            assert outer.fence == second[1].fence
+        fences = [{lease.fence for lease in leases if lease is not outer} for leases in (first, second)]
+        assert [len(each) for each in fences] == [1, 1]
+        assert max(fences[0]) < outer.fence < max(fences[1])
 
     def test_nothing_is_left(self, lock_alias):
         with lock_many(NAMES):
@@ -244,7 +243,7 @@ class TestNames:
         with pytest.raises(LeaseLost, match="lease on b was lost"), lock_many(NAMES):
             for key in client_of(lock_alias).keys("*:lock:b"):
                 client_of(lock_alias).delete(key)
-        assert left_in(lock_alias) == set() or left_in(lock_alias) == {held_index("b")}
+        assert left_in(lock_alias) == set() or left_in(lock_alias) == {HELD_INDEX}
         assert all_free(*NAMES)
 
     def test_the_lost_reply_of_a_release_is_given_again(self, lock_alias):
@@ -304,18 +303,18 @@ class TestInTheStore:
         return {"keys": list(map(Key, names)), "limit": len(names), "way": Way.ALL, **self.TERMS}
 
     @staticmethod
-    def index(alias: str, name: str) -> dict[str, float]:
-        """Who is in the index of a bucket, each with its end in milliseconds."""
-        entries: Any = client_of(alias).zrange(held_index(name), 0, -1, withscores=True)
-        return {entry.decode(): end for entry, end in entries}
+    def index(alias: str) -> dict[str, float]:
+        """Who is in the index, each with its end in milliseconds."""
+        entries: Any = client_of(alias).zrange(HELD_INDEX, 0, -1, withscores=True)
+        return {entry.decode().partition(":lock:")[2]: end for entry, end in entries}
 
     @pytest.mark.parametrize("number", [999, 1_000, 1_001, 2_500])
     def test_more_than_lua_can_pass_at_once(self, store, lock_alias, number):
         names = names_in(1, number)
         first = store.acquire_many(**self.all(names))
-        assert len(set(first.fences)) == number
+        assert len(first.fences) == number
         assert store.acquire_many(**self.all(names)) == first  # asked again
-        assert set(self.index(lock_alias, names[0])) == set(names)
+        assert set(self.index(lock_alias)) == set(names)
         renewals = [Renewal(Key(name), self.TERMS["token"], 60) for name in names]
         assert set(store.renew_many(renewals, within=10)) == {Answer.DONE}
         assert store.release_many(list(map(Key, names)), token=self.TERMS["token"], ttl=60) == [Answer.DONE] * number
@@ -331,34 +330,34 @@ class TestInTheStore:
             assert waiter.result(10) == names[1_400:]
         assert left_in(lock_alias) == set()
 
-    def test_each_is_in_the_index_of_its_bucket(self, store, lock_alias):
+    def test_each_is_in_the_index(self, store, lock_alias):
         names = names_in(5, 23)
         store.acquire_many(**self.all(names))
-        ends = [self.index(lock_alias, name).pop(name) / 1e3 for name in names]
+        ends = [self.index(lock_alias).pop(name) / 1e3 for name in names]
         held = [store.inspect(Key(name)) for name in names]
         assert ends == pytest.approx([one.asked + one.remaining for one in held], abs=0.1)
         given, kept = names[::2], names[1::2]
         store.release_many(list(map(Key, given)), token=self.TERMS["token"], ttl=60)
-        left = {name for name in names if name in self.index(lock_alias, name)}
+        left = {name for name in names if name in self.index(lock_alias)}
         assert left == set(kept)
 
     def test_an_index_that_is_used_keeps_its_longest_end(self, store, lock_alias):
         one, *others = names_in(1, 4)
         server = client_of(lock_alias)
-        server.zadd(held_index(one), {"vanished": 1})
+        server.zadd(HELD_INDEX, {"vanished": 1})
         with lock(one, ttl=300):
             store.acquire_many(**self.all(others))
-            assert set(self.index(lock_alias, one)) == {one, *others}
-            assert server.pttl(held_index(one)) > 200_000
+            assert set(self.index(lock_alias)) == {one, *others}
+            assert server.pttl(HELD_INDEX) > 200_000
         store.acquire_many(**self.all(others) | {"ttl": 400})
-        assert server.pttl(held_index(one)) > 300_000
+        assert server.pttl(HELD_INDEX) > 300_000
 
-    def test_fences_are_above_all_that_any_of_the_buckets_has_given(self, store, lock_alias):
+    def test_the_fence_is_above_all_that_were_given(self, store, lock_alias):
         names = names_in(5, 12)
         above = 2_000_000_000_000_000  # as if the clock had been set back
-        client_of(lock_alias).set(held_index(names[3]).removesuffix("held") + "fence", above)
+        client_of(lock_alias).set("redislock:fence", above)
         fences = store.acquire_many(**self.all(names)).fences
-        assert sorted(fences) == list(range(above + 1, above + 13))
+        assert set(fences) == {above + 1}
         store.release_many(list(map(Key, names)), token=self.TERMS["token"], ttl=60)
         for name in names:
             with lock(name) as lease:
@@ -465,7 +464,7 @@ class TestRows:
 
     def test_the_lease_of_a_row_is_found_by_its_instance(self, accounts):
         with Account.objects.locked_many([row.pk for row in accounts]) as rows:
-            assert len({get_lease(row).fence for row in rows}) == len(rows)
+            assert [get_lease(row).key.name for row in rows] == [f"testapp.Account:{row.pk}" for row in rows]
 
     def test_a_row_of_many_is_entered_again(self, accounts, asked):
         with Account.objects.locked_many([row.pk for row in accounts]):
@@ -681,8 +680,7 @@ def has_waiters(name: str, number: int) -> bool:
     return waiters_of(name) == number
 
 
-def held_index(name: str) -> str:
-    return f"redislock:{{{bucket_of(name)}}}:held"
+HELD_INDEX = "redislock:held"
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -307,7 +307,7 @@ class Protocol(RuleBasedStateMachine):
     def expire(self, key: Key) -> None:
         if self.rows[key].owner is not None:
             self.line.expire(key)
-            self.line.server.zadd(self.line.name("held", key), {key.name: 1})
+            self.line.server.zadd(self.line.name("held"), {self.line.name("lock", key): 1})
             self.rows[key].owner = None
 
     @precondition(lambda self: self.anybody(lambda person: person.listens))
@@ -366,7 +366,7 @@ class Protocol(RuleBasedStateMachine):
     @invariant()
     def the_index_names_what_is_held(self) -> None:
         for key, row in self.rows.items():
-            score = self.line.server.zscore(self.line.name("held", key), key.name)
+            score = self.line.server.zscore(self.line.name("held"), self.line.name("lock", key))
             if row.owner:
                 held = self.store.inspect(key)
                 assert score / 1e3 == pytest.approx(held.asked + held.remaining, abs=self.slack)
@@ -382,7 +382,7 @@ class Protocol(RuleBasedStateMachine):
     def nothing_else_is_kept_and_all_of_it_expires(self) -> None:
         expected = set()
         for key, row in self.rows.items():
-            expected |= {self.line.name("held", key)}
+            expected |= {self.line.name("held")}
             expected |= {self.line.name("lock", key)} if row.owner else set()
             expected |= {self.line.name("queue", key)} if row.queue else set()
         flows = {wait_key_of(name) for name in self.waits}

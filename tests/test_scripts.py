@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from importlib import resources
@@ -22,7 +23,7 @@ from tests.faults import Proxy, proxy_to
 KEY = Key("shelf")
 WHO = '["web-1",42,"MainThread",""]'
 TTL = 30_000
-SHARED = "{bucket}:lock:shelf held fence queue"
+SHARED = "root:{7}:lock:shelf held fence queue"
 LOCK = SHARED.partition(" ")[0]
 
 FILES = resources.files("django_redislock.stores").joinpath("scripts")
@@ -68,7 +69,7 @@ def numbers_of(table: str, header: str) -> list[int]:
     """The numbers of the parameters that a header describes, those of the part that it refers to included."""
     found = re.search(rf"^-- {table} (.*(?:\n--      .*)*)", header, re.MULTILINE)
     text = found[1] if found else ""
-    shared = re.search(r"1 to (\d) as in parts/lock.lua", text)
+    shared = re.search(r"1 to (\d) as in parts/(?:lock|several).lua", text)
     own = [int(number) for number in re.findall(r"  +(\d) (?!to \d)\w", f"  {text}")]
     return [*range(1, int(shared[1]) + 1 if shared else 1), *own]
 
@@ -80,15 +81,19 @@ def run(server: Any, name: str, keys: str, *args: Any) -> Any:
 
 
 def acquire(server: Any, token: str = "ours", ttl: int = TTL) -> Any:
-    return run(server, "acquire", SHARED, token, "shelf", "root", ttl, WHO, "")
+    return run(server, "acquire", SHARED, token, "root", ttl, WHO, "")
+
+
+def note_of(token: str) -> str:
+    return f"root:{{7}}:released:{token}:shelf"
 
 
 def release(server: Any, token: str = "ours") -> Any:
-    return run(server, "release", SHARED, token, "shelf", "root", 10_000)
+    return run(server, "release", SHARED, token, "root", 10_000)
 
 
 def renew(server: Any, token: str = "ours", ttl: int = 2 * TTL) -> Any:
-    return run(server, "renew", f"{LOCK} held released:{token}:shelf", token, ttl, "shelf")
+    return run(server, "renew", f"{LOCK} held {note_of(token)}", token, ttl)
 
 
 # Files
@@ -134,7 +139,7 @@ def test_only_keys_that_were_passed_are_touched_and_those_of_whoever_holds_the_l
     passed = {key for names in bound for key in names.split(", ")}
     touched = set(re.findall(r"\bcall\('(?!TIME|PUBLISH)\w+', ([^,)]+)", source))
     found_in_the_store = {"edge_key", "note_key", "wait_key", "unpack(flows", "flows[index]"}
-    flows = {key for key in touched if key.startswith(("root .. ':flow:' .. ", "wait_of("))}
+    flows = {key for key in touched if key.startswith(("root .. ':flow:' .. ", "wait_of(", "note_of("))}
     assert touched & passed
     assert touched - passed - flows <= found_in_the_store
 
@@ -153,13 +158,13 @@ def test_acquire_takes_a_free_key(server):
     assert (taken, fence) == (1, int(server.get("fence")))
     assert server.get(LOCK).split(b" ", 3) == [b"ours", b"%d" % fence, b"%d" % fence, WHO.encode()]
     assert 0 < server.pttl(LOCK) <= TTL
-    assert server.zrange("held", 0, -1) == [b"shelf"]
+    assert server.zrange("held", 0, -1) == [LOCK.encode()]
 
 
 def test_acquire_takes_entries_of_holders_that_vanished_out_of_the_index(server):
     server.zadd("held", {"vanished": 1, "kept": 10**14})
     acquire(server)
-    assert server.zrange("held", 0, -1) == [b"shelf", b"kept"]
+    assert server.zrange("held", 0, -1) == [LOCK.encode(), b"kept"]
     assert server.pttl("held") == -1 or server.pttl("held") > TTL - 1_000
 
 
@@ -190,7 +195,7 @@ def test_release_frees_and_leaves_a_note(server):
     acquire(server)
     assert release(server) == 1
     assert server.exists(LOCK, "held") == 0
-    assert 0 < server.pttl("released:ours:shelf") <= 10_000
+    assert 0 < server.pttl(note_of("ours")) <= 10_000
 
 
 def test_release_is_answered_twice_alike(server):
@@ -206,16 +211,16 @@ def test_who_does_not_own_is_told_who_does(server, ask, owner, reply):
         acquire(server, owner)
     before = server.get(LOCK)
     assert ask(server) == reply
-    assert (server.get(LOCK), server.exists("released:ours:shelf")) == (before, 0)
+    assert (server.get(LOCK), server.exists(note_of("ours"))) == (before, 0)
 
 
 def test_renew_keeps_the_lock_and_its_entry(server):
     acquire(server)
-    value, score = server.get(LOCK), server.zscore("held", "shelf")
+    value, score = server.get(LOCK), server.zscore("held", LOCK)
     assert renew(server) == 1
     assert TTL < server.pttl(LOCK) <= 2 * TTL
     assert server.get(LOCK) == value
-    assert server.zscore("held", "shelf") >= score + TTL
+    assert server.zscore("held", LOCK) >= score + TTL
 
 
 def test_inspect_tells_who_holds_the_key_but_not_the_token(server):
@@ -234,7 +239,7 @@ def test_inspect_tells_of_a_free_key_nothing(server):
 def test_keep_keeps_the_places_of_one_channel_and_says_who_has_them(server):
     acquire(server)
     for token, channel in [("first-flow-of-all1", "here"), ("second-flow-of-al2", "there")]:
-        run(server, "acquire", SHARED, token, "shelf", "root", TTL, WHO, channel)
+        run(server, "acquire", SHARED, token, "root", TTL, WHO, channel)
     names = ["queue", "root:flow:first-flow-of-al", "root:flow:second-flow-of-a"]
     for name in names:
         assert server.pexpire(name, TTL // 2)
@@ -247,16 +252,16 @@ def test_keep_keeps_the_places_of_one_channel_and_says_who_has_them(server):
 def test_keep_tells_nobody_who_waits_for_something_else_by_now(server):
     acquire(server)
     other = SHARED.replace("shelf", "other").replace("queue", "queue:other")
-    run(server, "acquire", other, "theirs", "other", "root", TTL, WHO, "")
-    run(server, "acquire", SHARED, "first-flow-of-all1", "shelf", "root", TTL, WHO, "here")
-    run(server, "acquire", other, "first-flow-of-all2", "other", "root", TTL, WHO, "here")
+    run(server, "acquire", other, "theirs", "root", TTL, WHO, "")
+    run(server, "acquire", SHARED, "first-flow-of-all1", "root", TTL, WHO, "here")
+    run(server, "acquire", other, "first-flow-of-all2", "root", TTL, WHO, "here")
     assert run(server, "keep", f"{LOCK} queue", "here", "root")[1:] == []
 
 
 def test_keep_shortens_nobodys_place(server):
     acquire(server)
     for token, ttl in [("a", 4 * TTL), ("b", TTL)]:
-        run(server, "acquire", SHARED, token, "shelf", "root", ttl, WHO, token)
+        run(server, "acquire", SHARED, token, "root", ttl, WHO, token)
     run(server, "keep", f"{LOCK} queue", "b", "root")
     assert server.pttl("queue") > 3 * TTL
 
@@ -303,6 +308,20 @@ def test_every_verb_is_one_round_trip(wire):
     wire.seen.clear()
     ask_all(store)
     assert wire.seen == ["EVALSHA"] * 5
+
+
+def test_what_never_exists_is_named_only_in_a_cluster(server):
+    with server.monitor() as monitor:
+        ask_all(RedisStore(lambda: server, scope="watched", prefix=""))
+        server.echo("the last one")
+        asked = list(itertools.takewhile(lambda told: "the last one" not in told["command"], commands_of(monitor)))
+    assert len([told for told in asked if "EVALSHA" in told["command"]]) == 5
+    assert not any(":absent" in told["command"] for told in asked)
+
+
+def commands_of(monitor: Any) -> Iterator[dict[str, Any]]:
+    while True:
+        yield monitor.next_command()
 
 
 def test_a_script_that_the_server_does_not_know_is_sent_once(server, wire):

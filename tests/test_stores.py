@@ -107,12 +107,13 @@ def fence_of(answer: Taken | Held | None) -> int:
     return answer.fence
 
 
-def redis_key(key: Key, what: str) -> str:
-    return f"redislock:{{{bucket_of(key.name)}}}:{what}"
-
-
 def lock_key(key: Key = KEY) -> str:
-    return redis_key(key, f"lock:{key.name}")
+    return f"redislock:{{{bucket_of(key.name)}}}:lock:{key.name}"
+
+
+def beside(server: Any, key: Key, what: str) -> str:
+    """A key in Redis that locks share: those of a bucket in a cluster, else all."""
+    return f"redislock:{{{bucket_of(key.name)}}}:{what}" if isinstance(server, RedisCluster) else f"redislock:{what}"
 
 
 def neighbours(count: int) -> list[Key]:
@@ -124,11 +125,12 @@ def neighbours(count: int) -> list[Key]:
 def expire(server: Any, key: Key = KEY) -> None:
     """The time of the lock is over."""
     server.pexpireat(lock_key(key), 1)
-    server.zadd(redis_key(key, "held"), {key.name: 1})
+    server.zadd(beside(server, key, "held"), {lock_key(key): 1})
 
 
 def held_names(server: Any, key: Key) -> set[str]:
-    return {name.decode() for name in server.zrange(redis_key(key, "held"), 0, -1)}
+    keys = {name.decode() for name in server.zrange(beside(server, key, "held"), 0, -1)}
+    return {name.partition(":lock:")[2] for name in keys}
 
 
 # Taking and giving back
@@ -320,16 +322,16 @@ def test_fences_grow_although_everything_was_flushed(store, server):
 def test_fences_grow_although_the_servers_clock_was_set_back(store, server):
     last = 2 * fence_of(take(store))
     store.release(KEY, token=OURS, ttl=60)
-    server.set(redis_key(KEY, "fence"), last)
+    server.set(beside(server, KEY, "fence"), last)
     assert list(fences(store, 3)) == [last + 1, last + 2, last + 3]
 
 
 def test_a_refusal_uses_no_fence_up(store, server):
     take(store)
-    before = server.get(redis_key(KEY, "fence"))
+    before = server.get(beside(server, KEY, "fence"))
     take(store, THEIRS)
     take(store)
-    assert server.get(redis_key(KEY, "fence")) == before
+    assert server.get(beside(server, KEY, "fence")) == before
 
 
 def test_fences_are_microseconds_of_the_servers_clock(store, server):
@@ -361,16 +363,16 @@ def test_the_index_knows_when_a_lock_ends(store, server):
     before = seconds_of(server)
     take(store, ttl=30)
     after = seconds_of(server)
-    end = server.zscore(redis_key(KEY, "held"), KEY.name) / 1e3 - 30
+    end = server.zscore(beside(server, KEY, "held"), lock_key()) / 1e3 - 30
     assert before - 0.001 <= end <= after
     store.renew(KEY, token=OURS, ttl=60)
-    assert server.zscore(redis_key(KEY, "held"), KEY.name) / 1e3 - 60 >= after - 0.001
+    assert server.zscore(beside(server, KEY, "held"), lock_key()) / 1e3 - 60 >= after - 0.001
 
 
 def test_the_index_goes_with_the_last_lock(store, server):
     take(store)
     store.release(KEY, token=OURS, ttl=60)
-    assert server.exists(redis_key(KEY, "held"), lock_key()) == 0
+    assert server.exists(beside(server, KEY, "held"), lock_key()) == 0
 
 
 @pytest.mark.parametrize("order", [(5, 600), (600, 5)])
@@ -378,7 +380,7 @@ def test_the_index_lives_as_long_as_its_longest_lock(store, server, order):
     keys = neighbours(2)
     for key, ttl in zip(keys, order, strict=True):
         take(store, key=key, ttl=ttl)
-    assert server.pttl(redis_key(keys[0], "held")) > 300_000
+    assert server.pttl(beside(server, keys[0], "held")) > 300_000
 
 
 def test_an_index_of_what_has_expired_does_not_make_the_next_lock_immortal_in_it(store, server):
@@ -389,7 +391,7 @@ def test_an_index_of_what_has_expired_does_not_make_the_next_lock_immortal_in_it
     expire(server, short)
     take(store, key=next_one, ttl=30)
     assert held_names(server, short) == {next_one.name}
-    assert server.pttl(redis_key(short, "held")) > 0
+    assert server.pttl(beside(server, short, "held")) > 0
 
 
 @pytest.mark.parametrize(("ttl", "longest"), [(5, 5_000), (600, 10_000)])
@@ -407,7 +409,7 @@ def test_the_note_of_a_release_lives_for_10_s_or_for_a_ttl_that_is_shorter(store
 def test_the_index_lives_as_long_as_a_lock_that_was_renewed(store, server):
     take(store, ttl=5)
     store.renew(KEY, token=OURS, ttl=600)
-    assert server.pttl(redis_key(KEY, "held")) > 300_000
+    assert server.pttl(beside(server, KEY, "held")) > 300_000
 
 
 def test_every_key_expires_but_the_fences(store, server):
@@ -459,7 +461,7 @@ def test_a_prefix_stands_in_front_of_every_key(place, server):
     take(store)
     store.release(KEY, token=OURS, ttl=60)
     take(store)
-    assert {key.partition(b"{")[0] for key in keys_of(server)} == {b"shop:redislock:"}
+    assert {key[: len("shop:redislock:")] for key in keys_of(server)} == {b"shop:redislock:"}
 
 
 def test_prefixes_keep_locks_apart(place, store):
@@ -500,7 +502,7 @@ def test_the_longest_ttl_is_taken(store, server):
     take(store, ttl=LONGEST_TTL)
     assert store.renew(KEY, token=OURS, ttl=LONGEST_TTL) is Answer.DONE
     assert LONGEST_TTL - 60 < store.inspect(KEY).remaining <= LONGEST_TTL
-    assert server.pttl(redis_key(KEY, "held")) > 1e15 - 60_000
+    assert server.pttl(beside(server, KEY, "held")) > 1e15 - 60_000
 
 
 def test_threads_get_their_own_answers(store):
@@ -572,7 +574,7 @@ def test_a_lost_reply_of_acquire_is_one_acquisition(proxy, faulty, real_server):
     proxy.faults.append(Fault.LOSE_REPLY)
     fence = fence_of(take(faulty))
     assert proxy.seen == ["EVALSHA"] * 2
-    assert fence_of(faulty.inspect(KEY)) == fence == int(real_server.get(redis_key(KEY, "fence")))
+    assert fence_of(faulty.inspect(KEY)) == fence == int(real_server.get(beside(real_server, KEY, "fence")))
     assert faulty.release(KEY, token=OURS, ttl=60) is Answer.DONE
     assert faulty.inspect(KEY) is None
 

@@ -36,12 +36,12 @@ class Ballots:
     def vote(self, key: Key, candidacy: Candidacy, *, channel: str, run: str) -> Call[Ballot]:
         """Ask for the node's vote. `run` is the run id of the server."""
         token, ttl, holder, least = candidacy
-        args = (f"{token} {least}", key.name, self._root, to_ms(ttl), holder, channel, run, self._guard)
+        args = (f"{token} {least}", self._root, to_ms(ttl), holder, channel, run, self._guard)
         return Call(VOTE, keys_of_vote(self._prefix, key.name), args, read_vote)
 
     def raise_fence(self, key: Key, fence: int, *, token: str) -> Call[bool]:
         """Raise the fence of a vote."""
-        return Call(RAISE, names_of(self._prefix, key.name).all, (token, key.name, self._root, fence), bool)
+        return Call(RAISE, names_of(self._prefix, key.name).all, (token, self._root, fence), bool)
 
     def admit(self, seat: SitsOut, *, run: str, kept: float) -> Call[int]:
         """Let the node vote earlier, which has lost nothing for so many seconds."""

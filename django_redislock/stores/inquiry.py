@@ -54,12 +54,19 @@ class Inquiry:
         return [self]
 
     def list_held(self, *, alias: str = "", queues: bool = False) -> Listing:
-        """All that is held, in one round trip; with `queues` also who waits for it. `alias` is noted on each."""
+        """All that is held, in one round trip for each thousand; with `queues` also who waits for it.
+
+        `alias` is noted on each.
+        """
         found = Listing()
         calls = list_held(self.prefix, alias=alias, queues=queues, in_slots=self.in_slots)
-        for bucket in self._ask_all(calls, "what is held"):
-            found.extend(bucket)
-        return found
+        while calls:
+            pages = self._ask_all(calls, "what is held")
+            for page in pages:
+                found.extend(page.locks)
+            calls = [page.more for page in pages if page.more is not None]
+        # One that was renewed in the meantime expires later by now, and was told again.
+        return found.latest()
 
     def inspect(self, keys: Sequence[Key]) -> list[Held | None]:
         """Who holds each of the keys, in one round trip."""

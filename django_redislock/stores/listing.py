@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, NamedTuple, overload
 
 from ..holder import Holder, decode
 from ..keys import BUCKETS
 from . import scripts
 from .packing import Keys
-from .verbs import Call, root_of, text
+from .verbs import Call, name_in, root_of, text
 
 LIST = scripts.load("list")
 
@@ -94,6 +94,11 @@ class Listing(Sequence[Listed]):
         for mine, theirs in zip(self._columns, other._columns, strict=True):
             mine.extend(theirs)
 
+    def latest(self) -> Listing:
+        """Each name once, as it was told last."""
+        places = dict(zip(self.column("name"), range(len(self)), strict=True)).values()
+        return Listing([[column[place] for place in places] for column in self._columns])
+
     def column(self, name: str) -> list[Any]:
         """What all of them have in one field of `Listed`."""
         return self._columns[Listed._fields.index(name)]
@@ -116,44 +121,68 @@ class Listing(Sequence[Listed]):
         return Listed(*[column[index] for column in self._columns])
 
 
-def list_held(prefix: str, *, alias: str, queues: bool, in_slots: bool) -> list[Call[Listing]]:
-    """A call for each bucket below a prefix; together they give all that is held.
+class Page(NamedTuple):
+    """Some of all that is held."""
 
-    `in_slots`: whether the flows that wait for a lock of a bucket are in that as well.
-    """
-    root, what, read = root_of(prefix), "queues" if queues else "numbers", partial(read_list, alias)
-    buckets = [f"{root}:{{{number}}}" for number in range(BUCKETS)]
-    return [Call(LIST, Keys((f"{each}:held",)), (what, each if in_slots else root), read) for each in buckets]
+    locks: Listing
+    more: Call[Page] | None
+    """Asks for those that expire later."""
 
 
-def read_list(alias: str, reply: Any) -> Listing:
-    """As `list.lua` gives it."""
-    asked, *parts = reply
-    entries, values, waiters, flows = map(text, parts)
-    if not values:
-        return Listing()
-    lines, named = values.split("\n"), json.loads(entries)
-    waiting, whose = json.loads(waiters) or [0] * len(lines), flows.split(" ") if flows else [""] * len(lines)
-    columns: Iterable[list[Any]] = (lines, named[::2], named[1::2], waiting, whose)
-    if "" in lines:  # the index names what was taken away by hand
-        columns = ([cell for cell, line in zip(column, lines, strict=True) if line] for column in columns)
-    lines, names, expiries, waiting, whose = columns
-    fences, instants, holders = zip(*[line.split(" ", 2) for line in lines], strict=True) if lines else ((), (), ())
-    queues = [read_queue(queue, asked=asked) for queue in waiting]
-    return Listing(
-        (
-            names,
-            list(holders),
-            list(map(int, instants)),
-            list(map(int, fences)),
-            list(map(int, expiries)),
-            [asked] * len(names),
-            [alias] * len(names),
-            [queue if isinstance(queue, int) else len(queue) for queue in waiting],
-            whose,
-            queues,
+class Index(NamedTuple):
+    """One of the sorted sets that name what is held."""
+
+    root: str
+    """What its own name begins with."""
+    alias: str
+    queues: bool
+
+    def call(self, start: str = "") -> Call[Page]:
+        """Asks for what it names, from an expiry on."""
+        return Call(
+            LIST, Keys((f"{self.root}:held",)), ("queues" if self.queues else "numbers", self.root, start), self.read
         )
-    )
+
+    def read(self, reply: Any) -> Page:
+        """As `list.lua` gives it."""
+        asked, start, *parts = reply
+        return Page(self._locks(asked, list(map(text, parts))), self.call(text(start)) if start else None)
+
+    def _locks(self, asked: int, parts: Sequence[str]) -> Listing:
+        entries, values, waiters, flows = parts
+        if not values:
+            return Listing()
+        lines, named = values.split("\n"), json.loads(entries)
+        waiting, whose = json.loads(waiters) or [0] * len(lines), flows.split(" ") if flows else [""] * len(lines)
+        columns: Iterable[list[Any]] = (lines, named[::2], named[1::2], waiting, whose)
+        if "" in lines:  # the index names what was taken away by hand
+            columns = ([cell for cell, line in zip(column, lines, strict=True) if line] for column in columns)
+        lines, keys, expiries, waiting, whose = columns
+        fences, instants, holders = zip(*[line.split(" ", 2) for line in lines], strict=True) if lines else ((), (), ())
+        return Listing(
+            (
+                [name_in(key, self.root) for key in keys],
+                list(holders),
+                list(map(int, instants)),
+                list(map(int, fences)),
+                list(map(int, expiries)),
+                [asked] * len(keys),
+                [self.alias] * len(keys),
+                [queue if isinstance(queue, int) else len(queue) for queue in waiting],
+                whose,
+                [read_queue(queue, asked=asked) for queue in waiting],
+            )
+        )
+
+
+def list_held(prefix: str, *, alias: str, queues: bool, in_slots: bool) -> list[Call[Page]]:
+    """Calls that give all that is held below a prefix, with what is to be asked then.
+
+    `in_slots`: whether each bucket has an index of its own.
+    """
+    root = root_of(prefix)
+    roots = [f"{root}:{{{number}}}" for number in range(BUCKETS)] if in_slots else [root]
+    return [Index(each, alias, queues).call() for each in roots]
 
 
 def read_queue(waiters: Any, *, asked: int) -> tuple[Waiter, ...]:

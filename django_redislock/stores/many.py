@@ -13,7 +13,7 @@ from .packing import Keys
 from .verbs import (
     Call,
     Settle,
-    absent_from,
+    names_in_slot,
     names_of,
     note_ms,
     read_edges,
@@ -43,25 +43,17 @@ class Layout(NamedTuple):
 
     keys: Keys
     """The names of what belongs to them."""
-    fenced: Keys
-    """Those, and of what the fences come from."""
-    places: str
-    """For each lock a character: the number of its bucket among the buckets of these."""
     note: str
     """What all of them together are called in a note."""
 
 
 @lru_cache(maxsize=LAYOUTS)
-def layout_of(prefix: str, wanted: tuple[str, ...], absent: tuple[str, ...]) -> Layout:
-    """The locks of these names below a prefix, and what never exists, if that is to be named."""
-    each = [names_of(prefix, name) for name in wanted]
-    places: dict[str, str] = {}
-    numbers = [places.setdefault(names.held, chr(len(places) + 1)) for names in each]
-    keys = [*[names.lock for names in each], *[names.queue for names in each], *places]
-    fenced = [*keys, *dict.fromkeys(names.fence for names in each)]
-    return Layout(
-        Keys([*keys, *absent]), Keys([*fenced, *absent]), "".join(numbers), str(zlib.crc32("\n".join(wanted).encode()))
-    )
+def layout_of(prefix: str, wanted: tuple[str, ...], in_slot: bool) -> Layout:
+    """The locks of these names below a prefix; `in_slot`: as `names_in_slot()` names them."""
+    each = [(names_in_slot if in_slot else names_of)(prefix, name) for name in wanted]
+    shared = (each[0].held, each[0].fence, *each[0].all[4:])
+    keys = Keys([*[names.lock for names in each], *[names.queue for names in each], *shared])
+    return Layout(keys, str(zlib.crc32("\n".join(wanted).encode())))
 
 
 class Batch(NamedTuple):
@@ -83,27 +75,28 @@ class ManyVerbs:
         """`root`: as for `Verbs`."""
         self._prefix = prefix
         self._root = root or root_of(prefix)
-        self._absent = () if root is None else (absent_from(root),)
+        self._in_slot = root is not None
 
     def acquire(
         self, keys: Sequence[Key], *, token: str, ttl: float, holder: str, way: Way, limit: int, channel: str
     ) -> Call[TakenMany | Blocked | tuple[Edge, ...]]:
         """Take the keys, or learn who holds which."""
         layout = self._layout(keys)
-        args = (token, layout.places, self._root, to_ms(ttl), holder, channel, way.value, limit)
+        args = (token, self._root, to_ms(ttl), holder, channel, way.value, limit)
         settle: Settle = lambda asked: self.leave(keys, token=token) if asked or way is Way.LINE else None
-        return Call(ACQUIRE_MANY, layout.fenced, args, partial(read_acquire_many, keys), settle)
+        return Call(ACQUIRE_MANY, layout.keys, args, partial(read_acquire_many, keys), settle)
 
     def leave(self, keys: Sequence[Key], *, token: str) -> Call[None]:
         """Stop waiting."""
-        layout = self._layout(keys)
-        args = (token, layout.places, self._root)
-        return Call(LEAVE_MANY, layout.keys, args, read_nothing, lambda asked: self.leave(keys, token=token))
+        args = (token, self._root)
+        return Call(
+            LEAVE_MANY, self._layout(keys).keys, args, read_nothing, lambda asked: self.leave(keys, token=token)
+        )
 
     def release(self, keys: Sequence[Key], *, token: str, ttl: float, wakes: bool) -> Call[list[Answer]]:
         """Give the keys back; `ttl`: of the leases, `wakes`: as `Call.wakes`."""
         layout = self._layout(keys)
-        args = (token, layout.places, self._root, note_ms(ttl), layout.note)
+        args = (token, self._root, note_ms(ttl), layout.note)
         settle: Settle = lambda asked: self.leave(keys, token=token)
         return Call(RELEASE_MANY, layout.keys, args, read_answers, settle, wakes)
 
@@ -116,17 +109,21 @@ class ManyVerbs:
         tokens = " ".join(renewal.token for renewal in renewals)
         ttls = " ".join(str(to_ms(renewal.ttl)) for renewal in renewals)
         layout = self._layout([renewal.key for renewal in renewals])
-        return Call(RENEW_MANY, layout.keys, (tokens, layout.places, self._root, ttls), read_answers)
+        return Call(RENEW_MANY, layout.keys, (tokens, self._root, ttls), read_answers)
 
     def _layout(self, keys: Sequence[Key]) -> Layout:
-        return layout_of(self._prefix, tuple([key.name for key in keys]), self._absent)
+        return layout_of(self._prefix, tuple([key.name for key in keys]), self._in_slot)
 
 
 def read_acquire_many(keys: Sequence[Key], reply: list[Any]) -> TakenMany | Blocked | tuple[Edge, ...]:
-    """`{1, fence, ...}`, `{0, index, ...}` with six for each key that is somebody's, or as `read_edges()` takes it."""
+    """`{1, fence, ...}` with one for each key or one for all, `{0, index, ...}` with six for each busy key.
+
+    Or as `read_edges()` takes it.
+    """
     kind = reply[0]
     if kind == 1:
-        return TakenMany(tuple(reply[1:]))
+        fences = tuple(reply[1:])
+        return TakenMany(fences if len(fences) == len(keys) else fences * len(keys))
     if kind == 0:
         parts = [reply[start : start + 6] for start in range(1, len(reply), 6)]
         return Blocked(tuple((keys[part[0] - 1], read_held(part[1:])) for part in parts))

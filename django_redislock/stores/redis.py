@@ -68,7 +68,7 @@ class RedisStore:
         """
         self.scope = scope
         self.prefix = prefix
-        root = self.root = root or root_of(prefix)
+        self.root = root or root_of(prefix)
         self._connect = connect
         self._make_twin = twin
         self._connections: Connections | None = None
@@ -76,7 +76,7 @@ class RedisStore:
         self._secrets: list[str] = []
         self._verbs = Verbs(prefix, root)
         self._many = ManyVerbs(prefix, root)
-        self._wakeups: Wakeups = WakeupsInTurns(self._subscribe, prefix=root, rest=self._rest)
+        self._wakeups: Wakeups = WakeupsInTurns(self._subscribe, prefix=self.root, rest=self._rest)
         self._replicas = Replicas(replicas) if replicas else None
 
     @property

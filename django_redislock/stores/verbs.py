@@ -70,10 +70,10 @@ class Question(Protocol[T_co]):
 
 
 class Names(NamedTuple):
-    """The names in Redis of what belongs to one lock; all have the bucket's hash tag, so they share a slot."""
+    """The names in Redis of what belongs to one lock."""
 
-    root: str
     bucket: str
+    """What all begin with that is of this lock alone."""
     lock: str
     held: str
     fence: str
@@ -96,21 +96,35 @@ def absent_from(bucket: str) -> str:
 def names_of(prefix: str, name: str) -> Names:
     """The names below a prefix (the cache's `KEY_PREFIX`, or nothing)."""
     root = root_of(prefix)
-    bucket = f"{root}:{{{bucket_of(name)}}}"
-    lock, queue = f"{bucket}:lock:{name}", f"{bucket}:queue:{name}"
-    held, fence = f"{bucket}:held", f"{bucket}:fence"
-    return Names(root, bucket, lock, held, fence, queue, Keys((lock, held, fence, queue)))
+    return names_beside(bucket_at(root, name), root, name)
 
 
 @lru_cache(maxsize=1024)
 def names_in_slot(prefix: str, name: str) -> Names:
-    """The names in a cluster, whose slot may be on its way to another node. `all` names also what never exists.
+    """The names in a cluster: all have the bucket's hash tag, so they share a slot. `all` names also what never exists.
 
-    So the node carries nothing out meanwhile. Were all keys of a script still there, it would begin, and be broken off
-    at the first key that it comes upon and that is not, with half of its work done.
+    So the node carries nothing out while the slot is on its way to another one. Were all keys of a script still there,
+    it would begin, and be broken off at the first key that it comes upon and that is not, with half of its work done.
     """
-    names = names_of(prefix, name)
-    return names._replace(all=Keys((*names.all, absent_from(names.bucket))))
+    bucket = bucket_at(root_of(prefix), name)
+    names = names_beside(bucket, bucket, name)
+    return names._replace(all=Keys((*names.all, absent_from(bucket))))
+
+
+def bucket_at(root: str, name: str) -> str:
+    """What the names in Redis begin with that are of one lock alone."""
+    return f"{root}:{{{bucket_of(name)}}}"
+
+
+def name_in(lock_key: str, root: str) -> str:
+    """The name of a lock; `root`: what its key begins with, with the bucket or without."""
+    return lock_key[lock_key.index("}", len(root) - 1) + len("}:lock:") :]
+
+
+def names_beside(bucket: str, index: str, name: str) -> Names:
+    """The names in a bucket; the index and the fence begin otherwise where one server has all buckets."""
+    lock, held, fence, queue = f"{bucket}:lock:{name}", f"{index}:held", f"{index}:fence", f"{bucket}:queue:{name}"
+    return Names(bucket, lock, held, fence, queue, Keys((lock, held, fence, queue)))
 
 
 class Verbs:
@@ -129,21 +143,21 @@ class Verbs:
         `waits`: whether it may be in line since an earlier question, although it has no channel right now.
         """
         names = self._names(key.name)
-        args = (token, key.name, self._root, to_ms(ttl), holder, channel)
+        args = (token, self._root, to_ms(ttl), holder, channel)
         settle: Settle = lambda asked: self.leave(key, token=token) if asked or channel or waits else None
         return Call(ACQUIRE, names.all, args, read_acquire, settle)
 
     def release(self, key: Key, *, token: str, ttl: float, wakes: bool = False) -> Call[Answer]:
         """Give the key back; `ttl`: of the lease, `wakes`: as `Call.wakes`."""
         names = self._names(key.name)
-        args = (token, key.name, self._root, note_ms(ttl))
+        args = (token, self._root, note_ms(ttl))
         settle: Settle = lambda asked: self.leave(key, token=token)
         return Call(RELEASE, names.all, args, ANSWERS.__getitem__, settle, wakes)
 
     def leave(self, key: Key, *, token: str) -> Call[None]:
         """Stop waiting."""
         names = self._names(key.name)
-        args = (token, key.name, self._root)
+        args = (token, self._root)
         return Call(LEAVE, names.all, args, read_nothing, lambda asked: self.leave(key, token=token))
 
     def force(self, key: Key, *, token: str, ttl: float, fence: int | None) -> Call[Held | None]:
@@ -151,7 +165,7 @@ class Verbs:
         names = self._names(key.name)
         # That note does not exist, either, until it is done.
         keys = Keys((*names.all[:4], f"{names.bucket}:forced:{token}:{key.name}"))
-        args = (token, key.name, self._root, RELEASE_NOTE_MS, to_ms(ttl), "" if fence is None else fence)
+        args = (token, self._root, RELEASE_NOTE_MS, to_ms(ttl), "" if fence is None else fence)
         return Call(FORCE, keys, args, read_force)
 
     def renew(self, key: Key, *, token: str, ttl: float) -> Call[Answer]:
@@ -159,7 +173,7 @@ class Verbs:
         names = self._names(key.name)
         # With the name: a token that several keys were acquired for may be released of one after the other.
         keys = Keys((names.lock, names.held, f"{names.bucket}:released:{token}:{key.name}"))
-        return Call(RENEW, keys, (token, to_ms(ttl), key.name), ANSWERS.__getitem__)
+        return Call(RENEW, keys, (token, to_ms(ttl)), ANSWERS.__getitem__)
 
     def inspect(self, key: Key) -> Call[Held | None]:
         """Learn who holds the key."""
@@ -168,7 +182,7 @@ class Verbs:
 
     def follow(self, key: Key, *, flow: str) -> Call[tuple[Edge, ...]]:
         """Learn whether who holds the key waits for the flow, and around which corners."""
-        return Call(FOLLOW, self._names(key.name).all, (flow, key.name, self._root), read_edges)
+        return Call(FOLLOW, self._names(key.name).all, (flow, self._root), read_edges)
 
     def keep(self, key: Key, *, channel: str) -> Call[Kept]:
         """Keep the places of those who wait for the key and listen on the channel."""

@@ -2,15 +2,15 @@
 -- token that holds it already, or waits already, is told so again.
 --
 -- KEYS     1 to 4 as in parts/lock.lua
--- ARGV     1 to 3 as in parts/lock.lua   4 ttl in ms   5 holder   6 wake-up channel, or nothing: do not wait
+-- ARGV     1 to 2 as in parts/lock.lua   3 ttl in ms   4 holder   5 wake-up channel, or nothing: do not wait
 -- returns  {1, fence}                                                     the key is the token's
 --          {0, fence, since in us, now in us, ttl left in ms, holder}     somebody else's
 --          {2, name, holder, name, holder, ...}                          waiting would never end: who holds what
 -- include: lock
-local ttl, holder, channel = ARGV[4], ARGV[5], ARGV[6]
+local ttl, holder, channel = ARGV[3], ARGV[4], ARGV[5]
 
 -- include: now
-if call('EXISTS', lock_key, queue_key, held_key) == 0 then
+if call('EXISTS', lock_key, queue_key) == 0 then
   local hoped = now
   -- include: quiet
   return {1, tonumber(fence)}
@@ -23,12 +23,6 @@ if is_owner(value) then
   call('PEXPIRE', lock_key, ttl)
   note_held(now, ttl)
   return {1, tonumber(string.match(value, '^%S+ (%d+) '))}
-end
-if not value and call('EXISTS', queue_key) == 0 then
-  local fence = next_fence(now)
-  own(token, fence, now, ttl, holder)
-  -- include: tidy
-  return {1, tonumber(fence)}
 end
 
 -- include: grant

@@ -8,71 +8,56 @@
 -- Those that the token holds already count as taken and are kept for another ttl, but in line those after the one that
 -- it waits for: they are given back.
 --
--- KEYS     as in parts/several.lua, in the order that counts, then of each bucket the fence
--- ARGV     1 token   2 buckets of the locks   3 root of all names   4 ttl in ms   5 holder   6 wake-up channel, or
---          nothing   7 all, line or free   8 the most that are taken
--- returns  {1, fence, fence, ...}       one for each key; 0 for one that was not taken
+-- KEYS     as in parts/several.lua, in the order that counts
+-- ARGV     1 to 2 as in parts/several.lua   3 ttl in ms   4 holder   5 wake-up channel, or nothing   6 all, line or free
+--          7 the most that are taken
+-- returns  {1, fence, fence, ...}       one for each key, 0 for one that was not taken; only one where all have the same
 --          {0, index, fence, since in us, now in us, ttl left in ms, holder, index, ...}     who holds which
 --          {2, name, holder, ...}       waiting would never end: who holds what
--- include: lock own several
-local ttl, holder, channel, way, limit = ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
+-- include: several
+local ttl, holder, channel, way, limit = ARGV[3], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7])
 
-local buckets = (#keys - indexes) / 2
-local now = server_time()
-local format = string.format
--- For a whole number; the quicker one, if it takes such as are as long as a fence: on a server of 32 bits it does not.
-local digits = format('%d', 2 ^ 53) == '9007199254740992' and '%d' or '%.0f'
+-- include: now
+local now_ms = sub(now, 1, -4)
 
--- Makes the token the owner of the chosen locks, those that it owns already for another ttl. Gives the answer.
+-- Makes the token the owner of the chosen locks, all with one fence, those that it owns already for another ttl. Gives
+-- the answer.
 local function take(chosen, values)
+  local fences, new = {}, 0
+  if #chosen > 0 then
+    local hoped = now
+    -- include: fence
+    local value, number = mine .. fence .. ' ' .. now .. ' ' .. holder, tonumber(fence)
+    local expires, entries = now_ms + ttl, {}
+    for place, lock in ipairs(chosen) do
+      local before = values[lock]
+      if before then
+        fences[lock] = tonumber(string.match(before, '^%S+ (%d+) '))
+        call('PEXPIRE', keys[lock], ttl)
+      else
+        fences[lock], new = number, new + 1
+        call('SET', keys[lock], value, 'PX', ttl)
+      end
+      entries[2 * place - 1], entries[2 * place] = expires, keys[lock]
+    end
+
+    -- As in parts/quiet.lua.
+    local index_ttl = call('PTTL', held_key)
+    change_held('ZADD', entries)
+    if index_ttl < tonumber(ttl) then
+      call('PEXPIRE', held_key, ttl)
+    end
+    if index_ttl ~= -2 then
+      call('ZREMRANGEBYSCORE', held_key, '-inf', now_ms)
+    end
+    if new == count then
+      return {1, number}
+    end
+  end
+
   local reply = {1}
   for lock = 1, count do
-    reply[lock + 1] = 0
-  end
-  if #chosen == 0 then
-    return reply
-  end
-
-  -- One number above all that any of these buckets has given, for each lock one more.
-  local fence = now - 1
-  for _, last in ipairs(call('MGET', unpack(keys, indexes + buckets + 1))) do
-    if last and tonumber(last) > fence then
-      fence = tonumber(last)
-    end
-  end
-  local now_ms = sub(now, 1, -4)
-  local expires, expiries = format('%.0f', now_ms + ttl), {}
-  local tail = ' ' .. now .. ' ' .. holder
-  for _, lock in ipairs(chosen) do
-    local value = values[lock]
-    expiries[lock] = expires
-    if value then
-      reply[lock + 1] = tonumber(string.match(value, '^%S+ (%d+) '))
-      call('PEXPIRE', keys[lock], ttl)
-    else
-      fence = fence + 1
-      reply[lock + 1] = fence
-      call('SET', keys[lock], mine .. format(digits, fence) .. tail, 'PX', ttl)
-    end
-  end
-  local set, last = {}, format('%.0f', fence)
-  for place = 1, buckets do
-    set[2 * place - 1], set[2 * place] = keys[indexes + buckets + place], last
-  end
-  call('MSET', unpack(set))
-
-  -- As in parts/own.lua.
-  local is_used = is_any(indexes + 1, indexes + buckets)
-  for place, entries in pairs(by_bucket(chosen, expiries)) do
-    local held = keys[indexes + place]
-    local index_ttl = is_used and call('PTTL', held) or -2
-    change('ZADD', held, entries)
-    if index_ttl ~= -2 then
-      call('ZREMRANGEBYSCORE', held, '-inf', now_ms)
-    end
-    if index_ttl < tonumber(ttl) then
-      call('PEXPIRE', held, ttl)
-    end
+    reply[lock + 1] = fences[lock] or 0
   end
   return reply
 end
@@ -87,7 +72,7 @@ if not is_any(1, 2 * count) then
   return take(chosen, {})
 end
 
--- include: grant queue
+-- include: one own grant queue
 local values, waits, busy = all_values(), somebody_waits(), {}
 
 local function choose(lock)

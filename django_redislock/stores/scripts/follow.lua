@@ -2,7 +2,7 @@
 -- not know.
 --
 -- KEYS     1 to 4 as in parts/lock.lua
--- ARGV     1 to 3 as in parts/lock.lua, but the flow instead of a token
+-- ARGV     1 to 2 as in parts/lock.lua, but the flow instead of a token
 -- returns  {2, name, holder, name, holder, ...} who holds what, up to that lock   or   {2}: it does not lead there
 -- include: lock own grant queue
 local value = call('GET', lock_key)

@@ -3,11 +3,11 @@
 -- was sent twice from taking the key away twice.
 --
 -- KEYS     1 to 4 as in parts/lock.lua   5 note of what was done for this question
--- ARGV     1 to 3 as in parts/lock.lua; the token begins with !, and is new for each question   4 ms for which that is
---          kept   5 ttl in ms   6 the fence of the owner who is meant, or nothing: whoever it is
+-- ARGV     1 to 2 as in parts/lock.lua; the token begins with !, and is new for each question   3 ms for which that is
+--          kept   4 ttl in ms   5 the fence of the owner who is meant, or nothing: whoever it is
 -- returns  {fence, since in us, now in us, ttl left in ms, holder}     who held it   or   false
--- include: lock own
-local done_key, done_ttl, ttl, meant = KEYS[5], ARGV[4], ARGV[5], ARGV[6]
+-- include: lock own note
+local done_key, done_ttl, ttl, meant = KEYS[5], ARGV[3], ARGV[4], ARGV[5]
 
 local done = call('GET', done_key)
 if not done then
@@ -20,8 +20,7 @@ if not done then
   call('SET', done_key, done, 'PX', done_ttl)
   if value then
     -- After that its deadline has told it already.
-    local note_key = string.sub(held_key, 1, -#':held' - 1) .. ':released:' .. string.match(value, '^%S+') .. ':' .. name
-    call('SET', note_key, '-2', 'PX', math.max(1, left))
+    call('SET', note_of(lock_key, string.match(value, '^%S+')), '-2', 'PX', math.max(1, left))
     call('SET', lock_key, token .. string.match(value, '^%S+(.*)$'), 'PX', ttl)
     note_held(server_time(), ttl)
   end

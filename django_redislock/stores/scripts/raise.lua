@@ -1,10 +1,10 @@
 -- raise: give the lease that the token holds a higher fence, which no later one of this node falls short of.
 --
 -- KEYS     1 to 4 as in parts/lock.lua
--- ARGV     1 to 3 as in parts/lock.lua   4 the fence
+-- ARGV     1 to 2 as in parts/lock.lua   3 the fence
 -- returns  1 the lease has this fence, or a higher one   0 the token does not hold the key
 -- include: lock own
-local raised = tonumber(ARGV[4])
+local raised = tonumber(ARGV[3])
 
 local value = call('GET', lock_key)
 if not is_owner(value) then

@@ -1,11 +1,10 @@
 -- release: give the key up if the token holds it; a release that was sent twice is answered twice alike.
 --
 -- KEYS     1 to 4 as in parts/lock.lua
--- ARGV     1 to 3 as in parts/lock.lua   4 ms for which the note is kept
+-- ARGV     1 to 2 as in parts/lock.lua   3 ms for which the note is kept
 -- returns  1 released   0 nobody holds the key   -1 somebody else does   -2 it was taken away by force
--- include: lock
-local note_ttl = ARGV[4]
-local note_key = string.sub(held_key, 1, -#'held' - 1) .. 'released:' .. token .. ':' .. name
+-- include: lock note
+local note_ttl, note_key = ARGV[3], note_of(lock_key, token)
 
 local value = call('GET', lock_key)
 if not value or string.sub(value, 1, #token + 1) ~= token .. ' ' then
@@ -15,7 +14,7 @@ end
 local first = call('LPOP', queue_key)
 if not first then
   call('DEL', lock_key)
-  call('ZREM', held_key, name)
+  call('ZREM', held_key, lock_key)
 else
   -- include: own grant
   free(first)

@@ -2,12 +2,12 @@
 -- twice alike.
 --
 -- KEYS     as in parts/several.lua
--- ARGV     1 token   2 buckets of the locks   3 root of all names   4 ms for which it is noted that these were released
---          5 what these are called in the note
+-- ARGV     1 to 2 as in parts/several.lua   3 ms for which it is noted that these were released   4 what these are called
+--          in the note
 -- returns  for each lock one character: 1 released   0 nobody holds the key   2 somebody else does   3 it was taken
 --          away by force
--- include: lock several
-local note_ttl, note_name = ARGV[4], ARGV[5]
+-- include: several
+local note_ttl, note_name = ARGV[3], ARGV[4]
 
 local answers, owned = {}, {}
 for lock, value in ipairs(all_values()) do
@@ -20,32 +20,29 @@ for lock, value in ipairs(all_values()) do
     answers[lock] = value and '2' or '0'
   end
 end
-local note_key = note_of(1, token, note_name)
+local note_key = note_of(keys[1], token .. '+' .. note_name)
 if #owned == 0 then
   return call('GET', note_key) or table.concat(answers)
 end
 
-local freed = owned
+local freed = {}
 if somebody_waits() then
-  -- include: own grant
-  freed = {}
+  -- include: one own grant
   for _, lock in ipairs(owned) do
     use(lock)
     if not hand_over() then
-      freed[#freed + 1] = lock
+      freed[#freed + 1] = lock_key
     end
+  end
+else
+  for place, lock in ipairs(owned) do
+    freed[place] = keys[lock]
   end
 end
 for from = 1, #freed, MOST do
-  local gone = {}
-  for at = from, min(from + MOST - 1, #freed) do
-    gone[#gone + 1] = keys[freed[at]]
-  end
-  call('DEL', unpack(gone))
+  call('DEL', unpack(freed, from, min(from + MOST - 1, #freed)))
 end
-for place, entries in pairs(by_bucket(freed)) do
-  change('ZREM', keys[indexes + place], entries)
-end
+change_held('ZREM', freed)
 local answer = table.concat(answers)
 call('SET', note_key, answer, 'PX', note_ttl)
 return answer

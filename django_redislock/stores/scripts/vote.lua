@@ -2,15 +2,15 @@
 -- for a moment only, in which it has to ask the other nodes.
 --
 -- KEYS     1 to 4 as in parts/lock.lua   5 marker of the node
--- ARGV     1 to 3 as in parts/lock.lua, but after the token a space and the least fence   4 ttl in ms   5 holder
---          6 wake-up channel, or nothing: do not wait   7 run id of the server, or -   8 guard time in ms
+-- ARGV     1 to 2 as in parts/lock.lua, but after the token a space and the least fence   3 ttl in ms   4 holder
+--          5 wake-up channel, or nothing: do not wait   6 run id of the server, or -   7 guard time in ms
 -- returns  {1, fence, now in us}                                          the vote is the token's
 --          {0, fence, since in us, now in us, ttl left in ms, holder}     somebody else's
 --          {2, {fence, ... as above}, {2, name, holder, name, holder, ...}}   waiting would never end: who holds what
 --          {3, ms left, their end in ms}                                  it sits out
 -- include: lock sitting
 local marker_key = KEYS[5]
-local ttl, holder, channel, run, guard = ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
+local ttl, holder, channel, run, guard = ARGV[3], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7])
 local least
 token, least = string.match(token, '^(%S+) (%d+)$')
 
@@ -21,7 +21,7 @@ if left > 0 then
 end
 
 local hoped = tonumber(least) > tonumber(now) and least or now
-if call('EXISTS', lock_key, queue_key, held_key) == 0 then
+if call('EXISTS', lock_key, queue_key) == 0 then
   -- include: quiet
   return {1, tonumber(fence), tonumber(now)}
 end
@@ -32,12 +32,6 @@ if is_owner(value) then
   call('PEXPIRE', lock_key, ttl)
   note_held(now, ttl)
   return {1, tonumber(string.match(value, '^%S+ (%d+) ')), tonumber(now)}
-end
-if not value and call('EXISTS', queue_key) == 0 then
-  local fence = next_fence(hoped)
-  own(token, fence, now, ttl, holder)
-  -- include: tidy
-  return {1, tonumber(fence), tonumber(now)}
 end
 
 -- include: grant

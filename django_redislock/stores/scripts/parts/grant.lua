@@ -70,6 +70,6 @@ end
 local function free(waiter)
   if not hand_over(waiter) then
     call('DEL', lock_key)
-    call('ZREM', held_key, name)
+    call('ZREM', held_key, lock_key)
   end
 end

@@ -18,7 +18,7 @@ end
 -- Notes in the index that the key is held for a ttl from now. The index goes with its last lock.
 local function note_held(now, ttl)
   local index_ttl = call('PTTL', held_key)
-  call('ZADD', held_key, string.sub(now, 1, -4) + ttl, name)
+  call('ZADD', held_key, string.sub(now, 1, -4) + ttl, lock_key)
   if index_ttl < tonumber(ttl) then
     call('PEXPIRE', held_key, ttl)
   end
