@@ -28,17 +28,18 @@ local function take(chosen, values)
     local hoped = now
     -- include: fence
     local value, number = mine .. fence .. ' ' .. now .. ' ' .. holder, tonumber(fence)
-    local expires, entries = now_ms + ttl, {}
-    for place, lock in ipairs(chosen) do
-      local before = values[lock]
+    local expires, entries = string.format('%.0f', now_ms + ttl), {}
+    for place = 1, #chosen do
+      local lock = chosen[place]
+      local key, before = keys[lock], values[lock]
       if before then
         fences[lock] = tonumber(string.match(before, '^%S+ (%d+) '))
-        call('PEXPIRE', keys[lock], ttl)
+        call('PEXPIRE', key, ttl)
       else
         fences[lock], new = number, new + 1
-        call('SET', keys[lock], value, 'PX', ttl)
+        call('SET', key, value, 'PX', ttl)
       end
-      entries[2 * place - 1], entries[2 * place] = expires, keys[lock]
+      entries[2 * place - 1], entries[2 * place] = expires, key
     end
 
     -- As in parts/quiet.lua.

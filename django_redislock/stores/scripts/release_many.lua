@@ -9,10 +9,10 @@
 -- include: several
 local note_ttl, note_name = ARGV[3], ARGV[4]
 
-local answers, owned = {}, {}
+local answers, owned, alike = {}, {}, nil
 for lock, value in ipairs(all_values()) do
-  if is_mine(value) then
-    answers[lock] = '1'
+  if value == alike or is_mine(value) then
+    answers[lock], alike = '1', value -- mostly that of all
     owned[#owned + 1] = lock
   elseif taken_by_force(lock, token) then
     answers[lock] = '3'
