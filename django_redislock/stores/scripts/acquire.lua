@@ -11,30 +11,31 @@ local ttl, holder, channel = ARGV[3], ARGV[4], ARGV[5]
 
 -- include: now
 if call('EXISTS', lock_key, queue_key) == 0 then
-  local hoped = now
-  -- include: quiet
+  local owner, hoped = token, now
+  -- include: fence owner tidy
   return {1, tonumber(fence)}
 end
 
--- include: own
 local value = call('GET', lock_key)
-if is_owner(value) then
+if value and string.sub(value, 1, #token + 1) == token .. ' ' then
   -- The answer, or the message of the grant, was missed: the asker counts its ttl from this question on.
   call('PEXPIRE', lock_key, ttl)
-  note_held(now, ttl)
+  -- include: held
   return {1, tonumber(string.match(value, '^%S+ (%d+) '))}
 end
 
--- include: grant
+-- include: flow
 if not value then
   -- Free: whoever waits for it comes first.
-  local first, fence = hand_over()
+  -- include: grant
+  local first, granted = hand_over()
   if not first then
-    fence = next_fence(now)
-    own(token, fence, now, ttl, holder)
+    local owner, hoped = token, now
+    -- include: fence owner
+    first, granted = owner, fence
   end
-  if not first or first == token then
-    return {1, tonumber(fence)}
+  if first == token then
+    return {1, tonumber(granted)}
   end
   value = call('GET', lock_key)
 end

@@ -42,7 +42,7 @@ local function take(chosen, values)
       entries[2 * place - 1], entries[2 * place] = expires, key
     end
 
-    -- As in parts/quiet.lua.
+    -- As in parts/held.lua and acquire.lua.
     local index_ttl = call('PTTL', held_key)
     change_held('ZADD', entries)
     if index_ttl < tonumber(ttl) then
@@ -73,7 +73,7 @@ if not is_any(1, 2 * count) then
   return take(chosen, {})
 end
 
--- include: one own grant queue
+-- include: one flow grant queue
 local values, waits, busy = all_values(), somebody_waits(), {}
 
 local function choose(lock)

@@ -6,8 +6,10 @@
 -- ARGV     1 to 2 as in parts/lock.lua; the token begins with !, and is new for each question   3 ms for which that is
 --          kept   4 ttl in ms   5 the fence of the owner who is meant, or nothing: whoever it is
 -- returns  {fence, since in us, now in us, ttl left in ms, holder}     who held it   or   false
--- include: lock own note
+-- include: lock note
 local done_key, done_ttl, ttl, meant = KEYS[5], ARGV[3], ARGV[4], ARGV[5]
+
+-- include: now
 
 local done = call('GET', done_key)
 if not done then
@@ -22,11 +24,11 @@ if not done then
     -- After that its deadline has told it already.
     call('SET', note_of(lock_key, string.match(value, '^%S+')), '-2', 'PX', math.max(1, left))
     call('SET', lock_key, token .. string.match(value, '^%S+(.*)$'), 'PX', ttl)
-    note_held(server_time(), ttl)
+    -- include: held
   end
 end
 if done == '' then
   return false
 end
 local left, fence, since, who = string.match(done, '^(%S+) %S+ (%d+) (%d+) (.*)$')
-return {tonumber(fence), tonumber(since), tonumber(server_time()), tonumber(left), who}
+return {tonumber(fence), tonumber(since), tonumber(now), tonumber(left), who}

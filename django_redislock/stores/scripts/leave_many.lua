@@ -3,7 +3,7 @@
 -- KEYS     as in parts/several.lua
 -- ARGV     1 to 2 as in parts/several.lua
 -- returns  1: the token neither waits for them nor holds them
--- include: several one own grant
+-- include: several one flow grant
 for lock, value in ipairs(all_values()) do
   use(lock)
   call('LREM', queue_key, 1, token)

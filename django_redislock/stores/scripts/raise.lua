@@ -3,17 +3,20 @@
 -- KEYS     1 to 4 as in parts/lock.lua
 -- ARGV     1 to 2 as in parts/lock.lua   3 the fence
 -- returns  1 the lease has this fence, or a higher one   0 the token does not hold the key
--- include: lock own
+-- include: lock
 local raised = tonumber(ARGV[3])
 
 local value = call('GET', lock_key)
-if not is_owner(value) then
+if not value or string.sub(value, 1, #token + 1) ~= token .. ' ' then
   return 0
 end
 local fence, holder = string.match(value, '^%S+ (%d+) %d+ (.*)$')
 if tonumber(fence) < raised then
-  local text = string.format('%.0f', raised)
-  next_fence(text)
-  own(token, text, server_time(), call('PTTL', lock_key), holder)
+  local owner, ttl, hoped = token, call('PTTL', lock_key), string.format('%.0f', raised)
+  do
+    -- include: fence
+  end
+  fence = hoped
+  -- include: now owner
 end
 return 1

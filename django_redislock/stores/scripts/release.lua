@@ -11,13 +11,16 @@ if not value or string.sub(value, 1, #token + 1) ~= token .. ' ' then
   local note = call('GET', note_key)
   return note and tonumber(note) or value and -1 or 0
 end
-local first = call('LPOP', queue_key)
-if not first then
+local waiter = call('LPOP', queue_key)
+if not waiter then
   call('DEL', lock_key)
   call('ZREM', held_key, lock_key)
 else
-  -- include: own grant
-  free(first)
+  -- include: now flow turn
+  if not granted then
+    -- include: grant
+    free()
+  end
 end
 -- Not before the key was given up: that is to be done also when the memory is full.
 call('SET', note_key, '1', 'PX', note_ttl)

@@ -27,7 +27,7 @@ end
 
 local freed = {}
 if somebody_waits() then
-  -- include: one own grant
+  -- include: one flow grant
   for _, lock in ipairs(owned) do
     use(lock)
     if not hand_over() then

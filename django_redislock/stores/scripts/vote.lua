@@ -22,26 +22,29 @@ end
 
 local hoped = tonumber(least) > tonumber(now) and least or now
 if call('EXISTS', lock_key, queue_key) == 0 then
-  -- include: quiet
+  local owner = token
+  -- include: fence owner tidy
   return {1, tonumber(fence), tonumber(now)}
 end
 
--- include: own
 local value = call('GET', lock_key)
-if is_owner(value) then
+if value and string.sub(value, 1, #token + 1) == token .. ' ' then
   call('PEXPIRE', lock_key, ttl)
-  note_held(now, ttl)
+  -- include: held
   return {1, tonumber(string.match(value, '^%S+ (%d+) ')), tonumber(now)}
 end
 
--- include: grant
+-- include: flow
 if not value then
-  local first, fence = hand_over()
+  -- include: grant
+  local first, granted = hand_over()
   if not first then
-    fence = next_fence(hoped)
+    -- include: fence
+    first, granted = token, fence
   end
-  if not first or first == token then
-    own(token, fence, now, ttl, holder)
+  if first == token then
+    local owner, fence = token, granted
+    -- include: owner
     return {1, tonumber(fence), tonumber(now)}
   end
   value = call('GET', lock_key)

@@ -1,0 +1,3 @@
+-- owner: making somebody the owner of a lock, with a fence and for a ttl from now.
+call('SET', lock_key, owner .. ' ' .. fence .. ' ' .. now .. ' ' .. holder, 'PX', ttl)
+-- include: held
