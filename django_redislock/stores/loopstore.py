@@ -36,7 +36,7 @@ class LoopStore(RedisStore):
     _connections_to: ClassVar[Any] = LoopConnection
 
     def __init__(self, store: RedisStore) -> None:
-        super().__init__(store._connect, scope=store.scope, prefix=store.prefix, root=store.root)
+        super().__init__(store._connect, scope=store.scope, prefix=store.prefix)
         self._debts = store._debts
         self._replicas = LoopReplicas(store._replicas.number) if store._replicas else None
         self._wakeups: Any = LoopWakeups(self._subscribe, prefix=store.root, keep=self.keep)
