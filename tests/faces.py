@@ -18,7 +18,7 @@ import uvloop
 from django.db import connections
 
 from django_redislock import LockBusy, lock
-from tests.flows import PATIENCE
+from tests.flows import GLIMPSE, PATIENCE
 
 T = TypeVar("T")
 
@@ -163,7 +163,7 @@ class Threads(Face):
 
     async def pause(self) -> None:
         """As `Face.pause()`."""
-        time.sleep(0)
+        time.sleep(GLIMPSE)
 
 
 class Blocking:
@@ -229,7 +229,7 @@ class Loop(Face):
 
     async def pause(self) -> None:
         """As `Face.pause()`."""
-        await asyncio.sleep(0)
+        await asyncio.sleep(GLIMPSE)
 
 
 FACES: dict[str, Face] = {

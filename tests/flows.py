@@ -49,6 +49,8 @@ def is_free(name: str) -> bool:
 
 
 PATIENCE = 30.0
+GLIMPSE = 0.002
+"""Seconds between two looks: who waits for a server or for others leaves them the machine."""
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -56,7 +58,7 @@ def until(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, f"not so after {PATIENCE:g} s"
-        time.sleep(0)  # lets other threads and greenlets have their turn
+        time.sleep(GLIMPSE)
 
 
 def waiters_of(name: str) -> int:
