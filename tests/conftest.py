@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -12,7 +13,9 @@ from typing import Any, TypeVar
 import pytest
 from django.conf import settings
 from django.core.cache import caches
-from django.test import override_settings
+from django.core.management.color import no_style
+from django.db import connections
+from django.test import TransactionTestCase, override_settings
 from pytest_django import DjangoDbBlocker
 
 from django_redislock import forcing, signals
@@ -23,7 +26,8 @@ from tests.flows import until
 from tests.servers import Missing, Redis
 from tests.servers.redis import Doors
 from tests.servers.sets import ClusterSet, SentinelSet
-from tests.settings import cache, cluster_cache, sentinel_cache
+from tests.settings import cache as redis_cache
+from tests.settings import cluster_cache, sentinel_cache
 
 S = TypeVar("S", ClusterSet, SentinelSet, Doors)
 
@@ -160,8 +164,8 @@ def server_with_doors() -> Iterator[Doors]:
 @pytest.fixture
 def doors(server_with_doors: Doors, settings: Any) -> Doors:
     """That server as the caches "socket" and "tls", empty at the start."""
-    tls = cache(server_with_doors.tls_url, ssl_ca_certs=str(server_with_doors.certificate))
-    unix = cache(f"unix://{server_with_doors.socket}")
+    tls = redis_cache(server_with_doors.tls_url, ssl_ca_certs=str(server_with_doors.certificate))
+    unix = redis_cache(f"unix://{server_with_doors.socket}")
     settings.CACHES = {**settings.CACHES, "socket": unix, "tls": tls}
     caches["socket"].clear()
     return server_with_doors
@@ -188,9 +192,29 @@ def a_browser() -> None:
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """The test databases, also for the processes that tests start."""
     os.environ["REDISLOCK_IN_TEST_DATABASES"] = "1"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", empty_tables)
+        yield
+
+
+def empty_tables(test: Any) -> None:
+    """What Django does with `flush` after a test that commits, but for what `migrate` has made and no test changes.
+
+    To make that anew takes longer than most of these tests.
+    """
+    for alias in test._databases_names(include_mirrors=False):
+        operations = connections[alias].ops
+        operations.execute_sql_flush(operations.sql_flush(no_style(), tables_of_tests(alias)))
+
+
+@cache
+def tables_of_tests(alias: str) -> list[str]:
+    """The tables of a database that tests write to."""
+    tables = connections[alias].introspection.django_table_names(only_existing=True, include_views=False)
+    return sorted({*tables} - {"auth_permission", "django_content_type"})
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
