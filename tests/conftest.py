@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 from collections.abc import Callable, Iterator
@@ -223,6 +224,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         own = item.get_closest_marker("django_db")
         marks = {"databases": [alias], **(own.kwargs if own else {})}
         item.add_marker(pytest.mark.django_db(**marks), append=False)
+
+
+def pytest_collection_finish() -> None:
+    """Who collects garbage need not look at the thousands of tests again and again."""
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
