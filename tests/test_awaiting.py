@@ -239,6 +239,7 @@ async def test_a_child_that_is_not_awaited_waits_around_a_corner(loop, asked):
         assert await child == "entered"
 
 
+@pytest.mark.long
 async def test_thousands_of_children_ask_once_in_a_while(loop, asked):
     async with loop.held_by_another(lock("b")), lock("a"):
         with suppress(WaitTimeout):

@@ -591,7 +591,6 @@ class TestNodesThatAreAway:
             server.client.config_set("cluster-require-full-coverage", "yes")
 
     @pytest.mark.long
-    @pytest.mark.long
     def test_a_node_that_hangs_keeps_the_leases_of_the_others_from_nothing(
         self, cluster, partial_coverage, apart, settings
     ):

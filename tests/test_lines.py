@@ -46,6 +46,7 @@ def lose_places(alias: str, name: str = "a") -> None:
     client.delete(*client.keys(f"*:queue:{name}"))
 
 
+@pytest.mark.long
 async def test_one_asks_for_all(loop, asked):
     # All ask where the machine stands still for half a ttl.
     async with loop.held_by_another(lock("a")):
