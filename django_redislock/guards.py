@@ -196,7 +196,7 @@ class Guard(Keeper):
             meanwhile()
 
     def _acquired(self, entry: Entry) -> Entry:
-        entry.flow.add(entry.holds[0])
+        entry.flow.add(entry.holds)
         self._announce(entry.holds)
         return self._entered(entry)
 

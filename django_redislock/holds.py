@@ -46,8 +46,22 @@ class Hold:
         if self.count:
             self.closing = False
             return False
-        self.flow.forget(self)
+        self.flow.forget((self,))
         return True
+
+
+def leave_all(holds: Iterable[Hold]) -> list[Hold]:
+    """As `leave()`, for each; gives those that it was the last entering of. They are of one flow."""
+    ended = []
+    for hold in holds:
+        hold.count -= 1
+        if hold.count:
+            hold.closing = False
+        else:
+            ended.append(hold)
+    if ended:
+        ended[0].flow.forget(ended)
+    return ended
 
 
 class Flow:
@@ -77,25 +91,30 @@ class Flow:
         """Whether it holds the lock with this `slot`."""
         return slot in self._holds
 
-    def add(self, hold: Hold) -> Hold:
-        """Note that this flow owns the lease."""
+    def add(self, holds: Iterable[Hold]) -> None:
+        """Note that this flow owns their leases."""
         if not self._runner.is_alive:  # one context may be that of several tasks, one after the other
             self._runner = Runner()
-        self._holds[hold.lock.slot] = hold
-        return hold
+        for hold in holds:
+            self._holds[hold.lock.slot] = hold
 
-    def add_all(self, taken: Taken) -> list[Hold]:
-        """As `add()`, for each."""
-        return [self.add(Hold(self, lock, lease)) for lock, lease in taken]
+    def add_taken(self, taken: Taken) -> list[Hold]:
+        """As `add()`, for new holds, which it gives."""
+        holds = [Hold(self, lock, lease) for lock, lease in taken.items()]
+        self.add(holds)
+        return holds
 
     def living_holds(self) -> list[Hold]:
         """What it holds, as long as its thread lives: what that has left behind nobody will give back."""
         return list(self._holds.values()) if self._runner.is_alive else []
 
-    def forget(self, hold: Hold) -> None:
-        """The lease of this hold is owned no more."""
-        if self._holds.get(hold.lock.slot) is hold:
-            del self._holds[hold.lock.slot]
+    def forget(self, holds: Iterable[Hold]) -> None:
+        """The leases of these holds are owned no more."""
+        own = self._holds
+        for hold in holds:
+            slot = hold.lock.slot
+            if own.get(slot) is hold:
+                del own[slot]
 
     def proves_itself(self) -> bool:
         """Whether the code that asks runs in this flow's own context, or it waits for that; and in its own process."""
@@ -184,7 +203,7 @@ def enter_all_again(locks: Iterable[KeyLock]) -> list[Hold]:
 def enter_all(locks: Sequence[KeyLock], *, ttl: float, wait: float | None) -> list[Hold]:
     """Acquire the locks for this flow. As `acquire_all()`."""
     flow = current_flow()
-    return flow.add_all(acquire_all(locks, flow=flow.name, ttl=ttl, wait=wait))
+    return flow.add_taken(acquire_all(locks, flow=flow.name, ttl=ttl, wait=wait))
 
 
 async def aenter_all(locks: Sequence[KeyLock], *, ttl: float, wait: float | None) -> list[Hold]:
@@ -197,16 +216,16 @@ async def aenter_all(locks: Sequence[KeyLock], *, ttl: float, wait: float | None
     finally:
         if lookout is not None:
             lookout.end()
-    return flow.add_all(taken)
+    return flow.add_taken(taken)
 
 
 def enter_free(locks: Sequence[KeyLock], *, ttl: float, limit: int) -> list[Hold]:
     """Acquire those of the locks that are free for this flow. As `acquire_free()`."""
     flow = current_flow()
-    return flow.add_all(acquire_free(locks, flow=flow.name, ttl=ttl, limit=limit))
+    return flow.add_taken(acquire_free(locks, flow=flow.name, ttl=ttl, limit=limit))
 
 
 async def aenter_free(locks: Sequence[KeyLock], *, ttl: float, limit: int) -> list[Hold]:
     """As `enter_free()`, on an event loop."""
     flow = current_flow()
-    return flow.add_all(await aacquire_free(locks, flow=flow.name, ttl=ttl, limit=limit))
+    return flow.add_taken(await aacquire_free(locks, flow=flow.name, ttl=ttl, limit=limit))

@@ -20,7 +20,7 @@ from . import signals
 from .conf import Options
 from .confirming import confirm
 from .exceptions import LockNotHeld, LossReason, RedisLockError, StoreUnavailable
-from .holds import Hold, current_flow
+from .holds import Hold, current_flow, leave_all
 from .lease import Handle, Lease, LeaseState, lost_of
 from .manylock import arelease_all, release_all
 from .steps import shielded
@@ -131,7 +131,7 @@ class Keeper(ABC):
         That Redis cannot be asked is logged only: the work is done, and the ttl will free the keys.
         """
         lost = self._check(holds)
-        ended = [hold for hold in holds if hold.leave()]
+        ended = leave_all(holds)
         if not ended:
             return lost
         try:
@@ -143,7 +143,7 @@ class Keeper(ABC):
     async def _aleave(self, holds: Sequence[Hold]) -> RedisLockError | None:
         """As `_leave()`."""
         lost = self._check(holds)
-        ended = [hold for hold in holds if hold.leave()]
+        ended = leave_all(holds)
         if not ended:
             return lost
         try:
@@ -165,14 +165,14 @@ class Keeper(ABC):
 
     def _give_back(self, holds: Sequence[Hold]) -> list[Answer]:
         try:
-            return release_all([(hold.lock, hold.lease) for hold in holds])
+            return release_all(holds)
         finally:
             if signals.lock_released.receivers:
                 self._tell_released(holds)
 
     async def _agive_back(self, holds: Sequence[Hold]) -> list[Answer]:
         try:
-            return await arelease_all([(hold.lock, hold.lease) for hold in holds])
+            return await arelease_all(holds)
         finally:
             if signals.lock_released.receivers:
                 self._tell_released(holds)

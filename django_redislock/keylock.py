@@ -130,7 +130,7 @@ class KeyLock:
             # Before the answer is there, it costs no time. This does not know the request, which knows this: else they
             # would keep the lease until they are collected.
             nonlocal lease
-            lease = Lease(key=self.key, token=token, ttl=ttl, extender=self)
+            lease = Lease(self.key, token, ttl, self)
             meanwhile(lease)
             return lease
 
@@ -138,7 +138,7 @@ class KeyLock:
         try:
             answer: Outcome = yield from obtaining(store, request, wait=wait)
             if isinstance(answer, Obtained):
-                return (lease or make()).begin(fence=answer.fence, asked_at=answer.at)
+                return (lease or make()).begin(answer.fence, answer.at)
         except StoreUnavailable:
             raise  # and the store has done what it can
         except BaseException:

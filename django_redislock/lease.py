@@ -88,7 +88,7 @@ class Lease:
         "ttl",
     )
 
-    def __init__(self, *, key: Key, token: str, ttl: float, extender: Extender) -> None:
+    def __init__(self, key: Key, token: str, ttl: float, extender: Extender) -> None:
         self.key = key
         self.token = token
         """The secret that proves ownership. It is never shown."""
@@ -103,7 +103,7 @@ class Lease:
         self.reason: LossReason | None = None
         """Why it was lost, once it is."""
 
-    def begin(self, *, fence: int, asked_at: float) -> Self:
+    def begin(self, fence: int, asked_at: float) -> Self:
         """Note that the store has granted it to a question asked at `asked_at`; gives it, which nobody has before."""
         self.fence = fence
         """Grows with every new owner of the key; hand it to what lies outside the database."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import clock
 from .exceptions import LockBusy, StoreUnavailable
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("django_redislock")
 
-Taken = list[tuple["KeyLock", Lease]]
+Taken = dict["KeyLock", Lease]
 """What was acquired, each lease with its lock."""
+TTL: Callable[[Lease], float] = attrgetter("ttl")
 NAMED = 3
 """So many refusals are told in full."""
 
@@ -58,16 +59,12 @@ class Wish:
 
     def leases(self, taken: TakenMany, *, asked_at: float) -> Taken:
         """What was taken, each with its lock."""
-        return [
-            (
-                lock,
-                Lease(key=lock.key, token=self.token, ttl=self.ttl, extender=lock).begin(
-                    fence=fence, asked_at=asked_at
-                ),
-            )
+        token, ttl = self.token, self.ttl
+        return {
+            lock: Lease(lock.key, token, ttl, lock).begin(fence, asked_at)
             for lock, fence in zip(self.locks, taken.fences, strict=True)
             if fence
-        ]
+        }
 
     def withdrawing(self) -> Steps[None]:
         """Given up on the way: we may be in a queue, and own what nobody would release."""
@@ -182,35 +179,47 @@ def refusal(blocked: Blocked, *, wait: float | None) -> LockBusy:
     return busy(key, held, wait=wait, also=f"{also}; and {more} more are held" if more > 0 else also)
 
 
-def release_all(held: Sequence[tuple[KeyLock, Lease]]) -> list[Answer]:
+class Owned(Protocol):
+    """What is to be given back."""
+
+    @property
+    def lock(self) -> KeyLock:
+        """The lock on the key."""
+
+    @property
+    def lease(self) -> Lease:
+        """The right to it."""
+
+
+def release_all(held: Sequence[Owned]) -> list[Answer]:
     """Give the keys back, with one question for each token; the answers tell whether each was still held.
 
     Raises `LockNotHeld` in a child of `fork`, `StoreUnavailable` when Redis cannot be asked.
     """
     if len(held) == 1:
-        return [lock.release(lease) for lock, lease in held]
+        return [one.lock.release(one.lease) for one in held]
     return run(releasing_all(held, lambda store: store))
 
 
-async def arelease_all(held: Sequence[tuple[KeyLock, Lease]]) -> list[Answer]:
+async def arelease_all(held: Sequence[Owned]) -> list[Answer]:
     """As `release_all()`, on an event loop."""
     if len(held) == 1:
-        return [await lock.arelease(lease) for lock, lease in held]
+        return [await one.lock.arelease(one.lease) for one in held]
     return await arun(releasing_all(held, attrgetter("twin")))
 
 
-def releasing_all(held: Sequence[tuple[KeyLock, Lease]], whom: Callable[[Store], Any]) -> Steps[list[Answer]]:
+def releasing_all(held: Sequence[Owned], whom: Callable[[Store], Any]) -> Steps[list[Answer]]:
     """The steps for several; `whom` says whom to ask instead of a store."""
-    by_token: dict[str, list[int]] = defaultdict(list)
-    for index, (_, lease) in enumerate(held):
-        by_token[lease.token].append(index)
-    answers = [Answer.GONE] * len(held)
-    for token, indexes in by_token.items():
-        locks, leases = zip(*[held[index] for index in indexes], strict=True)
-        locks[0].ensure_ours(leases[0])
-        ttl = max(lease.ttl for lease in leases)
-        told = yield whom(locks[0].store.whole).release_many([lock.key for lock in locks], token=token, ttl=ttl)
+    by_token: dict[str, list[Owned]] = defaultdict(list)
+    for one in held:
+        by_token[one.lease.token].append(one)
+    answers: dict[Owned, Answer] = {}
+    for token, same in by_token.items():
+        first, leases = same[0], [one.lease for one in same]
+        first.lock.ensure_ours(first.lease)
+        told = yield whom(first.lock.store.whole).release_many(
+            [lease.key for lease in leases], token=token, ttl=max(map(TTL, leases))
+        )
         ended_all(leases, told)
-        for index, answer in zip(indexes, told, strict=True):
-            answers[index] = answer
-    return answers
+        answers.update(zip(same, told, strict=True))
+    return [answers[one] for one in held]
