@@ -192,23 +192,21 @@ def enter_again(flow: Flow, lock: KeyLock) -> Hold | None:
     return hold
 
 
-def enter_all_again(locks: Iterable[KeyLock]) -> list[Hold]:
-    """Enter those of the locks that this flow holds once more."""
-    holds = [hold for hold in current_flow().find_all(locks) if hold.lease.trusted]
+def enter_all_again(flow: Flow, locks: Iterable[KeyLock]) -> list[Hold]:
+    """As `enter_again()`, for those of the locks that the flow holds."""
+    holds = [hold for hold in flow.find_all(locks) if hold.lease.trusted]
     for hold in holds:
         hold.count += 1
     return holds
 
 
-def enter_all(locks: Sequence[KeyLock], *, ttl: float, wait: float | None) -> list[Hold]:
-    """Acquire the locks for this flow. As `acquire_all()`."""
-    flow = current_flow()
+def enter_all(flow: Flow, locks: Sequence[KeyLock], *, ttl: float, wait: float | None) -> list[Hold]:
+    """Acquire the locks for the flow. As `acquire_all()`."""
     return flow.add_taken(acquire_all(locks, flow=flow.name, ttl=ttl, wait=wait))
 
 
-async def aenter_all(locks: Sequence[KeyLock], *, ttl: float, wait: float | None) -> list[Hold]:
+async def aenter_all(flow: Flow, locks: Sequence[KeyLock], *, ttl: float, wait: float | None) -> list[Hold]:
     """As `enter_all()`, on an event loop."""
-    flow = current_flow()
     lookout = flow.lookout(locks)
     look = None if lookout is None else lookout.look
     try:
@@ -219,13 +217,11 @@ async def aenter_all(locks: Sequence[KeyLock], *, ttl: float, wait: float | None
     return flow.add_taken(taken)
 
 
-def enter_free(locks: Sequence[KeyLock], *, ttl: float, limit: int) -> list[Hold]:
-    """Acquire those of the locks that are free for this flow. As `acquire_free()`."""
-    flow = current_flow()
+def enter_free(flow: Flow, locks: Sequence[KeyLock], *, ttl: float, limit: int) -> list[Hold]:
+    """Acquire those of the locks that are free for the flow. As `acquire_free()`."""
     return flow.add_taken(acquire_free(locks, flow=flow.name, ttl=ttl, limit=limit))
 
 
-async def aenter_free(locks: Sequence[KeyLock], *, ttl: float, limit: int) -> list[Hold]:
+async def aenter_free(flow: Flow, locks: Sequence[KeyLock], *, ttl: float, limit: int) -> list[Hold]:
     """As `enter_free()`, on an event loop."""
-    flow = current_flow()
     return flow.add_taken(await aacquire_free(locks, flow=flow.name, ttl=ttl, limit=limit))

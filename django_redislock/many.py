@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
+from asyncio import _get_running_loop
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from django.utils.asyncio import async_unsafe
-
 from . import signals
 from .conf import Options
 from .exceptions import LockBusy, RedisLockError
-from .guards import NamedLock
+from .guards import NamedLock, ensure_may_block
 from .handler import DEFAULT_ALIAS, locks
-from .holds import Hold, aenter_all, aenter_free, enter_all, enter_all_again, enter_free
+from .holds import Flow, Hold, aenter_all, aenter_free, current_flow, enter_all, enter_all_again, enter_free
 from .keeping import Entry, Keeper, tell
 from .keylock import KeyLock
 from .lease import Lease
@@ -92,18 +91,19 @@ class ManyGuard(Keeper):
     def _entering(
         self, names: Sequence[str], acquire: Callable[..., Any], let_go: Callable[[Sequence[Hold]], Any]
     ) -> Steps[tuple[Entry, list[Hold | None]]]:
-        place = locks[self._terms.alias]
+        place, flow = locks[self._terms.alias], current_flow()
         wanted = place.locks(names, model=self._model)
         kept = [lock.key.name for lock in wanted]
         by_key = dict(zip(kept, wanted, strict=True))
-        again = enter_all_again(by_key.values())
+        again = enter_all_again(flow, by_key.values())
         entered = {hold.lock.key.name for hold in again}
         rest = [lock for key, lock in by_key.items() if key not in entered]
         try:
             again, spare = self._first(again)
             if spare:
                 yield let_go(spare)
-            holds = [*again, *(yield from self._acquiring(rest, place.options, len(again), acquire))]
+            coming = self._acquiring(flow, rest, acquire, options=place.options, had=len(again))
+            holds = [*again, *(yield from coming)]
         except BaseException:
             yield let_go(again)
             raise
@@ -118,7 +118,7 @@ class ManyGuard(Keeper):
         return (holds, []) if limit is None else (holds[:limit], holds[limit:])
 
     def _acquiring(
-        self, rest: list[KeyLock], options: Options, had: int, acquire: Callable[..., Any]
+        self, flow: Flow, rest: list[KeyLock], acquire: Callable[..., Any], *, options: Options, had: int
     ) -> Steps[list[Hold]]:
         limit = len(rest) if self._choice.limit is None else min(len(rest), self._choice.limit - had)
         if not limit:
@@ -126,7 +126,7 @@ class ManyGuard(Keeper):
         ttl = options.ttl if self._terms.ttl is UNSET else self._terms.ttl
         wait = options.wait if self._terms.wait is UNSET else self._terms.wait
         try:
-            holds: list[Hold] = yield acquire(rest, ttl=ttl, wait=wait, limit=limit)
+            holds: list[Hold] = yield acquire(flow, rest, ttl=ttl, wait=wait, limit=limit)
         except LockBusy as error:
             self._send(signals.lock_contended, error=error)
             raise
@@ -134,16 +134,19 @@ class ManyGuard(Keeper):
         self._announce(holds)
         return holds
 
-    @async_unsafe("A lock that blocks its thread cannot be acquired in an async context: use async with.")
-    def _acquire(self, rest: list[KeyLock], *, ttl: float, wait: float | None, limit: int) -> list[Hold]:
+    def _acquire(self, flow: Flow, rest: list[KeyLock], *, ttl: float, wait: float | None, limit: int) -> list[Hold]:
+        if _get_running_loop() is not None:
+            ensure_may_block()
         if self._choice.skips_locked:
-            return enter_free(rest, ttl=ttl, limit=limit)
-        return enter_all(sorted(rest, key=name_of_lock), ttl=ttl, wait=wait)
+            return enter_free(flow, rest, ttl=ttl, limit=limit)
+        return enter_all(flow, sorted(rest, key=name_of_lock), ttl=ttl, wait=wait)
 
-    async def _aacquire(self, rest: list[KeyLock], *, ttl: float, wait: float | None, limit: int) -> list[Hold]:
+    async def _aacquire(
+        self, flow: Flow, rest: list[KeyLock], *, ttl: float, wait: float | None, limit: int
+    ) -> list[Hold]:
         if self._choice.skips_locked:
-            return await aenter_free(rest, ttl=ttl, limit=limit)
-        return await aenter_all(sorted(rest, key=name_of_lock), ttl=ttl, wait=wait)
+            return await aenter_free(flow, rest, ttl=ttl, limit=limit)
+        return await aenter_all(flow, sorted(rest, key=name_of_lock), ttl=ttl, wait=wait)
 
     def _ensure_all_held(self, entry: Entry) -> None:
         """Raise `LeaseLost` when one that was entered again ended while the others were waited for."""
