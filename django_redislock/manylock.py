@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from . import clock
 from .exceptions import LockBusy, StoreUnavailable
@@ -27,13 +25,13 @@ logger = logging.getLogger("django_redislock")
 
 Taken = dict["KeyLock", Lease]
 """What was acquired, each lease with its lock."""
-TTL: Callable[[Lease], float] = attrgetter("ttl")
 NAMED = 3
 """So many refusals are told in full."""
 
+ttl_of: Callable[[Lease], float] = attrgetter("ttl")
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+
+class Wish(NamedTuple):
     """What somebody wants: the keys for a token and `ttl` seconds."""
 
     store: Any
@@ -57,8 +55,8 @@ class Wish:
             channel=channel,
         )
 
-    def leases(self, taken: TakenMany, *, asked_at: float) -> Taken:
-        """What was taken, each with its lock."""
+    def granted(self, taken: TakenMany, *, asked_at: float) -> Taken:
+        """The leases of the locks that were taken with the question asked at `asked_at`."""
         token, ttl = self.token, self.ttl
         return {
             lock: Lease(lock.key, token, ttl, lock).begin(fence, asked_at)
@@ -94,7 +92,7 @@ def acquiring_all(
     store: Any, locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float | None, look: Look | None = None
 ) -> Steps[Taken]:
     """The steps of `acquire_all()`."""
-    wish = Wish(store=store, locks=locks, token=new_token(flow), ttl=ttl, holder=encode_current(), look=look)
+    wish = Wish(store, locks, new_token(flow), ttl, encode_current(), look)
     asked_at = clock.now()
     try:
         answer: TakenMany | Blocked | tuple[Edge, ...]
@@ -103,7 +101,7 @@ def acquiring_all(
         else:
             answer, asked_at = yield from standing_in_lines(wish, end=None if wait is None else asked_at + wait)
         if isinstance(answer, TakenMany):
-            return wish.leases(answer, asked_at=asked_at)
+            return wish.granted(answer, asked_at=asked_at)
         raise refusal(answer, wait=wait) if isinstance(answer, Blocked) else deadlock(Key(answer[0].key), answer)
     except StoreUnavailable:
         raise  # and the store has done what it can
@@ -125,7 +123,7 @@ async def aacquire_free(locks: Sequence[KeyLock], *, flow: str, ttl: float, limi
 
 def acquiring_free(store: Any, locks: Sequence[KeyLock], *, flow: str, ttl: float, limit: int) -> Steps[Taken]:
     """The steps of `acquire_free()`."""
-    wish = Wish(store=store, locks=locks, token=new_token(flow), ttl=ttl, holder=encode_current())
+    wish = Wish(store, locks, new_token(flow), ttl, encode_current())
     asked_at = clock.now()
     try:
         answer = yield wish.ask(Way.FREE, limit=limit)
@@ -135,7 +133,7 @@ def acquiring_free(store: Any, locks: Sequence[KeyLock], *, flow: str, ttl: floa
         yield from wish.withdrawing()
         raise
     assert isinstance(answer, TakenMany)  # nobody is refused who takes what there is
-    return wish.leases(answer, asked_at=asked_at)
+    return wish.granted(answer, asked_at=asked_at)
 
 
 def standing_in_lines(wish: Wish, *, end: float | None) -> Steps[tuple[TakenMany | Blocked | tuple[Edge, ...], float]]:
@@ -210,16 +208,22 @@ async def arelease_all(held: Sequence[Owned]) -> list[Answer]:
 
 def releasing_all(held: Sequence[Owned], whom: Callable[[Store], Any]) -> Steps[list[Answer]]:
     """The steps for several; `whom` says whom to ask instead of a store."""
-    by_token: dict[str, list[Owned]] = defaultdict(list)
-    for one in held:
-        by_token[one.lease.token].append(one)
+    tokens = dict.fromkeys([one.lease.token for one in held])
+    if len(tokens) == 1:
+        return (yield from releasing_acquisition(held, whom))
     answers: dict[Owned, Answer] = {}
-    for token, same in by_token.items():
-        first, leases = same[0], [one.lease for one in same]
-        first.lock.ensure_ours(first.lease)
-        told = yield whom(first.lock.store.whole).release_many(
-            [lease.key for lease in leases], token=token, ttl=max(map(TTL, leases))
-        )
-        ended_all(leases, told)
-        answers.update(zip(same, told, strict=True))
+    for token in tokens:
+        same = [one for one in held if one.lease.token == token]
+        answers.update(zip(same, (yield from releasing_acquisition(same, whom)), strict=True))
     return [answers[one] for one in held]
+
+
+def releasing_acquisition(held: Sequence[Owned], whom: Callable[[Store], Any]) -> Steps[list[Answer]]:
+    """The steps for what was acquired with one token."""
+    lock, leases = held[0].lock, [one.lease for one in held]
+    lock.ensure_ours(leases[0])
+    answers: list[Answer] = yield whom(lock.store.whole).release_many(
+        [lease.key for lease in leases], token=leases[0].token, ttl=max(map(ttl_of, leases))
+    )
+    ended_all(leases, answers)
+    return answers
