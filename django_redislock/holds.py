@@ -46,22 +46,8 @@ class Hold:
         if self.count:
             self.closing = False
             return False
-        self.flow.forget((self,))
+        self.flow.forget(self)
         return True
-
-
-def leave_all(holds: Iterable[Hold]) -> list[Hold]:
-    """As `leave()`, for each; gives those that it was the last entering of. They are of one flow."""
-    ended = []
-    for hold in holds:
-        hold.count -= 1
-        if hold.count:
-            hold.closing = False
-        else:
-            ended.append(hold)
-    if ended:
-        ended[0].flow.forget(ended)
-    return ended
 
 
 class Flow:
@@ -108,13 +94,10 @@ class Flow:
         """What it holds, as long as its thread lives: what that has left behind nobody will give back."""
         return list(self._holds.values()) if self._runner.is_alive else []
 
-    def forget(self, holds: Iterable[Hold]) -> None:
-        """The leases of these holds are owned no more."""
-        own = self._holds
-        for hold in holds:
-            slot = hold.lock.slot
-            if own.get(slot) is hold:
-                del own[slot]
+    def forget(self, hold: Hold) -> None:
+        """The lease of this hold is owned no more."""
+        if self._holds.get(hold.lock.slot) is hold:
+            del self._holds[hold.lock.slot]
 
     def proves_itself(self) -> bool:
         """Whether the code that asks runs in this flow's own context, or it waits for that; and in its own process."""

@@ -20,7 +20,7 @@ from . import signals
 from .conf import Options
 from .confirming import confirm
 from .exceptions import LockNotHeld, LossReason, RedisLockError, StoreUnavailable
-from .holds import Hold, current_flow, leave_all
+from .holds import Hold, current_flow
 from .lease import Handle, Lease, LeaseState, lost_of
 from .manylock import arelease_all, release_all
 from .steps import shielded
@@ -131,7 +131,7 @@ class Keeper(ABC):
         That Redis cannot be asked is logged only: the work is done, and the ttl will free the keys.
         """
         lost = self._check(holds)
-        ended = leave_all(holds)
+        ended = [hold for hold in holds if hold.leave()]
         if not ended:
             return lost
         try:
@@ -143,7 +143,7 @@ class Keeper(ABC):
     async def _aleave(self, holds: Sequence[Hold]) -> RedisLockError | None:
         """As `_leave()`."""
         lost = self._check(holds)
-        ended = leave_all(holds)
+        ended = [hold for hold in holds if hold.leave()]
         if not ended:
             return lost
         try:
