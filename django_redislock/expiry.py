@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .guards import NamedLock
+from .holds import leave_all
 from .keylock import not_held
 from .stores.base import Answer
 
@@ -20,7 +21,7 @@ def leave_to_expire(lock: NamedLock, *, after: float) -> None:
         return
     hold.lock.ensure_ours(hold.lease)
     lock._entries.remove(entry)
-    hold.leave()
+    leave_all(entry.holds)
     hold.lease.end(None)  # before the question, so that no watchdog renews what is to expire
     answer = hold.lock.store.renew(hold.lock.key, token=hold.lease.token, ttl=after)
     if answer is not Answer.DONE:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from types import TracebackType
 from typing import Literal
 
 from asgiref.sync import sync_to_async
@@ -16,11 +15,12 @@ from django.utils.asyncio import async_unsafe
 
 from . import signals
 from .conf import Options
-from .exceptions import LockBusy, LockNotHeld, StoreUnavailable
+from .entries import Entry
+from .exceptions import LockBusy, LockNotHeld, RedisLockError
 from .handler import Locks, locks
 from .holder import Holder
-from .holds import Flow, Hold, current_flow, enter_again
-from .keeping import Entry, Keeper, has_waiting_thread, refused, tell
+from .holds import Flow, Hold, current_flow, enter_again, leave_all
+from .keeping import Keeper, has_waiting_thread
 from .keylock import KeyLock, not_held
 from .keys import Key
 from .lease import Lease
@@ -96,7 +96,15 @@ class Guard(Keeper):
         Raises `LockNotHeld` when there is nothing to give back or the lease had ended, `StoreUnavailable` when
         Redis cannot be asked.
         """
-        self._release(self._own_entry())
+        entry = None
+        try:
+            entry = self._own_entry()
+            self._release(entry)
+        except RedisLockError:
+            raise
+        except BaseException as torn:
+            self._end_torn(torn, entry, self._own_entry)
+            raise
 
     async def arelease(self) -> None:
         """As `release()`, on an event loop; it goes on to its end also when the task is cancelled meanwhile."""
@@ -117,8 +125,11 @@ class Guard(Keeper):
         if not entry.holds:
             raise LockNotHeld(f"{self!r} is not held: Redis was away, so the block goes on by version. It ends itself.")
         self._entries.remove(entry)
-        (hold,) = entry.holds
-        return (hold.count > 1 or not self._defer(entry.holds, since=entry.savepoints)) and hold.leave()
+        if self._defer(entry):
+            entry.holds = []
+        else:
+            leave_all(entry.holds)
+        return bool(entry.holds)
 
     def info(self) -> LockInfo | None:
         """Who holds the lock now, or `None`. Raises `StoreUnavailable` when Redis cannot be asked."""
@@ -207,11 +218,7 @@ class Guard(Keeper):
             if hold.lease.has_begun and not hold.lease.ended:
                 if entry in self._entries:
                     self._entries.remove(entry)
-                hold.leave()
-                try:
-                    self._give_back(entry.holds)
-                except StoreUnavailable as error:
-                    refused(error, entry.holds)
+                self._leave(entry.holds)
 
     def _entered(self, entry: Entry) -> Entry:
         self._entries.append(entry)
@@ -262,8 +269,3 @@ class NamedLock(Guard):
 
     async def __aenter__(self) -> Lease:
         return (await self._aenter(self._plain_name)).holds[0].lease
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        tell(self._finish(self._exited_entry()), error)

@@ -40,15 +40,6 @@ class Hold:
         self.closing = False
         """Whether its owner commits right now: then it is not let go any more."""
 
-    def leave(self) -> bool:
-        """Undo one entering; says whether it was the last one, and the lease is now to be released."""
-        self.count -= 1
-        if self.count:
-            self.closing = False
-            return False
-        self.flow.forget(self)
-        return True
-
 
 class Flow:
     """The holds of one flow, by store and key."""
@@ -140,6 +131,28 @@ _flow: ContextVar[Flow | None] = ContextVar("django_redislock_flow", default=Non
 _flows: set[ref[Flow]] = set()
 """All flows of this process."""
 forks.in_child(_flows.clear)
+
+
+def leave_all(holds: list[Hold], *, last: bool = True) -> None:
+    """Undo one entering of each. Those stay on the list for which it was the last one: they are to be released.
+
+    `last`: whether to undo that as well. A signal's handler may raise between any two lines. Called again after that
+    it does the rest: each line either counts and takes off the list, or may be done twice.
+    """
+    for index in range(len(holds) - 1, -1, -1):
+        hold = holds[index]
+        if hold.count > 1:
+            hold.closing = False
+            hold.count, holds[index], holds[-1:] = hold.count - 1, holds[-1], ()
+        elif not last:
+            continue
+        elif hold.count:
+            hold.flow.forget(hold)
+            hold.count = 0
+        elif hold.lease.ended:
+            holds[index], holds[-1:] = holds[-1], ()
+        else:
+            hold.lease.end(None)  # its release may have been asked for: no answer to another one is about a loss
 
 
 def held_here() -> list[Hold]:

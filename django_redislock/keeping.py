@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any
 from weakref import ref
@@ -13,44 +14,25 @@ from asgiref.sync import AsyncToSync, sync_to_async
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
-from django.db.transaction import Atomic
 from django.dispatch import Signal
 
 from . import signals
 from .conf import Options
 from .confirming import confirm
+from .entries import Entry
 from .exceptions import LockNotHeld, LossReason, RedisLockError, StoreUnavailable
-from .holds import Hold, current_flow
+from .holds import Hold, current_flow, leave_all
 from .lease import Handle, Lease, LeaseState, lost_of
 from .manylock import arelease_all, release_all
 from .steps import shielded
 from .stores.base import Answer
+from .telling import refused, tell
 from .terms import UNSET, Terms
-from .transactions import Savepoints, at_end_of_transaction, open_connections
+from .transactions import at_end_of_transaction, open_connections
 from .versions import version_field_of
 from .watchdog import watchdog
 
 logger = logging.getLogger("django_redislock")
-
-OUTSIDE: Savepoints = frozenset()
-
-
-class Entry:
-    """One entering of a guard."""
-
-    __slots__ = ("atomic", "commits", "flow", "holds", "savepoints")
-
-    def __init__(self, holds: list[Hold]) -> None:
-        self.holds = holds
-        """What was acquired, or entered again."""
-        self.flow = holds[0].flow if holds else current_flow()
-        """Whose entry it is."""
-        self.atomic: Atomic | None = None
-        """The transaction that was opened inside the locks."""
-        self.commits = False
-        """Whether the end of that is the COMMIT, and not merely that of a savepoint."""
-        self.savepoints = OUTSIDE
-        """The savepoints in which the locks were acquired: the rollback of one of them frees them."""
 
 
 class Keeper(ABC):
@@ -90,67 +72,73 @@ class Keeper(ABC):
         An only entry is the one, also in another context than it was made in (a generator that is continued
         through `sync_to_async`).
         """
-        entry = self._entries[0] if len(self._entries) == 1 else self._own_entry()
-        self._entries.remove(entry)
-        return entry
+        return self._entries[0] if len(self._entries) == 1 else self._own_entry()
 
-    def _defer(self, holds: Sequence[Hold], *, since: Savepoints) -> bool:
+    def _defer(self, entry: Entry) -> bool:
         """Leave the release to the end of the open transactions, if there are any."""
+        if 1 not in [hold.count for hold in entry.holds]:
+            return False
         connections = self._transactions()
         if not connections:
             return False
-        for hold in holds:
-            hold.count += len(connections) - 1  # each of them keeps the lease on its own account
+        deferred = Deferred(self, entry.holds, connections)
         for connection in connections:
-            deferred = Deferred(self, holds)
-            at_end_of_transaction(connection, since, deferred.leave, check=deferred.check)
+            left = partial(deferred.leave, connection)
+            at_end_of_transaction(connection, entry.savepoints, left, check=deferred.check)
         return True
 
-    def _finish(self, entry: Entry) -> RedisLockError | None:
+    def _leave_rest(self, entry: Entry) -> RedisLockError | None:
+        """End one entering of what is not deferred; gives the first loss of all."""
+        lost = self._check(entry.holds)
+        leave_all(entry.holds, last=False)
+        entry.holds = []
+        return lost
+
+    def _end(self, entry: Entry, error: BaseException | None) -> RedisLockError | None:
         """End one entering; the last one releases, or leaves that to the transactions that are open."""
-        holds, lost = self._undeferred(entry)
-        return self._leave(holds) or lost
+        return self._leave_rest(entry) if self._defer(entry) else self._leave(entry.holds)
 
-    async def _afinish(self, entry: Entry) -> RedisLockError | None:
-        """As `_finish()`; where a thread waits for this loop, it is that thread's transactions which count."""
+    async def _aend(self, entry: Entry) -> RedisLockError | None:
+        """As `_end()`; where a thread waits for this loop, it is that thread's transactions which count."""
         if has_waiting_thread():
-            return await sync_to_async(self._finish)(entry)
-        holds, lost = self._undeferred(entry)
-        return await self._aleave(holds) or lost
+            return await sync_to_async(self._end)(entry, None)
+        return self._leave_rest(entry) if self._defer(entry) else await self._aleave(entry.holds)
 
-    def _undeferred(self, entry: Entry) -> tuple[Sequence[Hold], RedisLockError | None]:
-        """Defer what has to be; gives the rest, and what is lost of the former."""
-        last = [hold for hold in entry.holds if hold.count == 1]
-        if not last or not self._defer(last, since=entry.savepoints):
-            return entry.holds, None
-        return [hold for hold in entry.holds if hold not in last], self._check(last)
+    def _end_torn(self, torn: BaseException, entry: Entry | None, find: Callable[[], Entry]) -> None:
+        """Do the rest of what a signal's handler has torn, whatever that is; nothing is done twice."""
+        entry = entry or find()
+        if entry in self._entries:
+            self._entries.remove(entry)
+        Keeper._end(self, entry, torn)
 
-    def _leave(self, holds: Sequence[Hold]) -> RedisLockError | None:
-        """End one entering of each, and release with the last; gives what is to be told of it.
+    def _leave(self, holds: list[Hold]) -> RedisLockError | None:
+        """End one entering of each, and release with the last; gives what is to be told of it. None stays on the list.
 
         That Redis cannot be asked is logged only: the work is done, and the ttl will free the keys.
         """
         lost = self._check(holds)
-        ended = [hold for hold in holds if hold.leave()]
-        if not ended:
+        leave_all(holds)
+        if not holds:
             return lost
         try:
-            answers = self._give_back(ended)
-            return self._lost_by(ended, answers, lost)
+            lost = self._lost_by(holds, self._give_back(holds), lost)
         except (StoreUnavailable, LockNotHeld) as error:
-            return refused(error, ended) or lost
+            lost = refused(error, holds) or lost
+        holds.clear()
+        return lost
 
-    async def _aleave(self, holds: Sequence[Hold]) -> RedisLockError | None:
+    async def _aleave(self, holds: list[Hold]) -> RedisLockError | None:
         """As `_leave()`."""
         lost = self._check(holds)
-        ended = [hold for hold in holds if hold.leave()]
-        if not ended:
+        leave_all(holds)
+        if not holds:
             return lost
         try:
-            answers = await self._agive_back(ended)
-            return self._lost_by(ended, answers, lost)
+            lost = self._lost_by(holds, await self._agive_back(holds), lost)
         except (StoreUnavailable, LockNotHeld) as error:
-            return refused(error, ended) or lost
+            lost = refused(error, holds) or lost
+        holds.clear()
+        return lost
 
     def _lost_by(
         self, holds: Sequence[Hold], answers: Sequence[Answer], before: RedisLockError | None
@@ -159,7 +147,7 @@ class Keeper(ABC):
         if before is not None or answers.count(Answer.DONE) == len(answers):
             return before
         for hold, answer in zip(holds, answers, strict=True):
-            if answer is not Answer.DONE and not self._goes_on(hold.lease):
+            if answer is not Answer.DONE and hold.lease.reason is not None and not self._goes_on(hold.lease):
                 return hold.lease.lost()
         return None
 
@@ -201,10 +189,26 @@ class Keeper(ABC):
         model = self._model
         return lease.reason is LossReason.MAX_HOLD and model is not None and version_field_of(model) is not None
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        entry = None
+        try:
+            entry = self._exited_entry()
+            self._entries.remove(entry)
+            failure = self._end(entry, error)
+        except BaseException as torn:
+            if entry is not None or not isinstance(torn, LockNotHeld):
+                self._end_torn(torn, entry, self._exited_entry)
+            raise
+        tell(failure, error)
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        tell(await shielded(self._afinish(self._exited_entry())), error)
+        entry = self._exited_entry()
+        self._entries.remove(entry)
+        tell(await shielded(self._aend(entry)), error)
 
     def _take_charge(self, holds: Sequence[Hold], options: Options) -> None:
         """Be told of their losses."""
@@ -247,13 +251,14 @@ class Keeper(ABC):
 
 
 class Deferred:
-    """Holds whose release waits for the end of a transaction."""
+    """Holds whose release waits for the end of all transactions that are open."""
 
-    __slots__ = ("_holds", "_keeper", "_refused")
+    __slots__ = ("_connections", "_holds", "_keeper", "_refused")
 
-    def __init__(self, keeper: Keeper, holds: Sequence[Hold]) -> None:
+    def __init__(self, keeper: Keeper, holds: list[Hold], connections: Sequence[BaseDatabaseWrapper]) -> None:
         self._keeper = keeper
         self._holds = holds
+        self._connections = list(connections)
         self._refused = False
 
     def check(self) -> RedisLockError | None:
@@ -262,9 +267,11 @@ class Deferred:
         self._refused = failure is not None
         return failure
 
-    def leave(self) -> None:
-        """Leave after the end, where a loss cannot change anything any more."""
-        failure = self._keeper._leave(self._holds)
+    def leave(self, connection: BaseDatabaseWrapper) -> None:
+        """Leave after the end of the last one, where a loss cannot change anything any more."""
+        if connection in self._connections:
+            self._connections.remove(connection)
+        failure = None if self._connections else self._keeper._leave(self._holds)
         if failure is not None and not self._refused:
             logger.warning("Known only after the transaction had ended: %s", failure)
 
@@ -275,20 +282,3 @@ watchdog.afterwards = connections.close_all
 def has_waiting_thread() -> bool:
     """Whether synchronous code waits for what runs on this loop (`async_to_sync`): its transactions may be open."""
     return getattr(AsyncToSync.executors, "current", None) is not None
-
-
-def refused(error: RedisLockError, holds: Sequence[Hold]) -> RedisLockError | None:
-    """What is to be told of a release that was not carried out: nothing but a log entry where Redis is away."""
-    if not isinstance(error, StoreUnavailable):
-        return error
-    logger.warning("The lock stays taken until its ttl of %g s is over: %s", holds[0].lease.ttl, error)
-    return None
-
-
-def tell(failure: RedisLockError | None, error: BaseException | None) -> None:
-    """Raise the failure, or note it on the exception that is on its way already."""
-    if failure is None:
-        return
-    if error is None:
-        raise failure
-    error.add_note(str(failure))

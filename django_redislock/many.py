@@ -6,16 +6,16 @@ import logging
 from asyncio import _get_running_loop
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
-from types import TracebackType
 from typing import Any, NamedTuple
 
 from . import signals
 from .conf import Options
+from .entries import Entry
 from .exceptions import LockBusy, RedisLockError
 from .guards import NamedLock, ensure_may_block
 from .handler import DEFAULT_ALIAS, locks
 from .holds import Flow, Hold, aenter_all, aenter_free, current_flow, enter_all, enter_all_again, enter_free
-from .keeping import Entry, Keeper, tell
+from .keeping import Keeper
 from .keylock import KeyLock
 from .lease import Lease
 from .steps import Steps, arun, run, shielded
@@ -89,7 +89,7 @@ class ManyGuard(Keeper):
         return await arun(self._entering(names, self._aacquire, self._alet_go))
 
     def _entering(
-        self, names: Sequence[str], acquire: Callable[..., Any], let_go: Callable[[Sequence[Hold]], Any]
+        self, names: Sequence[str], acquire: Callable[..., Any], let_go: Callable[[list[Hold]], Any]
     ) -> Steps[tuple[Entry, list[Hold | None]]]:
         place, flow = locks[self._terms.alias], current_flow()
         wanted = place.locks(names, model=self._model)
@@ -154,11 +154,11 @@ class ManyGuard(Keeper):
         if lost is not None:
             raise lost
 
-    def _let_go(self, holds: Sequence[Hold]) -> None:
+    def _let_go(self, holds: list[Hold]) -> None:
         """Take back an entering in which nothing was done yet."""
         self._tell_late(self._leave(holds))
 
-    async def _alet_go(self, holds: Sequence[Hold]) -> None:
+    async def _alet_go(self, holds: list[Hold]) -> None:
         """As `_let_go()`."""
         self._tell_late(await shielded(self._aleave(holds)))
 
@@ -211,8 +211,3 @@ class NamedLocks(ManyGuard):
             yield let_go(entry.holds)
             raise
         return [hold.lease for hold in holds if hold is not None]
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        tell(self._finish(self._exited_entry()), error)

@@ -10,11 +10,11 @@ from django.db import connections
 from django.db.models import Model, QuerySet
 
 from .conf import read_on_outage
+from .entries import Entry
 from .exceptions import StoreUnavailable
 from .guardedsaves import guard_saves
 from .holds import Hold
 from .identity import name_of, shown
-from .keeping import Entry
 from .many import Choice, ManyGuard, read_list, read_many_terms
 from .rowkeeping import RowKeeper, newest_of
 from .steps import Steps, arun, run
@@ -33,7 +33,7 @@ class Ways(NamedTuple):
     enter: Callable[[Sequence[str]], Any]
     find: Callable[[Entry, Mapping[str, tuple[Any, Hold | None]]], Any]
     undo: Callable[[Entry, BaseException | None], Any]
-    let_go: Callable[[Sequence[Hold]], Any]
+    let_go: Callable[[list[Hold]], Any]
 
 
 class RowLocks(RowKeeper, ManyGuard, Generic[M]):

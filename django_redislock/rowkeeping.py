@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from types import TracebackType
+from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 from django.db import connections
@@ -14,12 +14,13 @@ from django.db.transaction import Atomic
 
 from . import signals
 from .conf import OnOutage
+from .entries import Entry
 from .exceptions import RedisLockError, StoreUnavailable
 from .handler import locks
-from .keeping import Entry, Keeper, tell
+from .keeping import Keeper
 from .steps import shielded
 from .terms import UNSET, MaybeBool, Unset
-from .transactions import pins_snapshot, savepoints_of, users_blocks
+from .transactions import ensure_ended, leave_transaction, pins_snapshot, savepoints_of, users_blocks
 from .versions import version_field_of
 
 logger = logging.getLogger("django_redislock")
@@ -80,26 +81,29 @@ class RowKeeper(Keeper):
             entry.savepoints = savepoints_of(connection)
         return joins, joins and connection.features.has_select_for_update and pins_snapshot(connection)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        entry = self._exited_entry()
+    def _end(self, entry: Entry, error: BaseException | None) -> RedisLockError | None:
         # Nobody commits what is not locked any more.
         commits = entry.commits and error is None
         lost = self._check_before_commit(entry.holds) if commits else self._check(entry.holds)
         failure = error or lost
-        late: RedisLockError | None = None
-        try:
-            if entry.atomic is not None:
-                entry.atomic.__exit__(type(failure) if failure else None, failure, traceback)
-        finally:
-            undone = entry.atomic is not None and failure is not None
-            late = self._leave(entry.holds) if undone else self._finish(entry)
+        if entry.atomic is not None:
+            leave_transaction(entry.atomic, failure)
+        undone = entry.atomic is not None and failure is not None
+        late = self._leave(entry.holds) if undone else super()._end(entry, error)
         if late is not None and failure is None and entry.atomic is not None:
             # Raised, this would read as "rolled back", and a caller who tries again would do it twice.
             logger.warning("Known only after the commit: %s", late)
-        else:
-            tell(lost or late, error)
+            return None
+        return lost or late
+
+    def _end_torn(self, torn: BaseException, entry: Entry | None, find: Callable[[], Entry]) -> None:
+        entry = entry or find()
+        connection = connections[self._using]
+        if entry.atomic is not None and entry.atomic in connection.atomic_blocks:
+            leave_transaction(entry.atomic, torn)
+        elif entry.commits:
+            ensure_ended(connection)
+        super()._end_torn(torn, entry, find)
 
     async def _aundo(self, entry: Entry, error: BaseException | None) -> None:
         """As `_undo()`, where there is no transaction."""
@@ -113,7 +117,7 @@ class RowKeeper(Keeper):
         self._entries.remove(entry)
         try:
             if entry.atomic is not None:
-                entry.atomic.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
+                leave_transaction(entry.atomic, error)
         finally:
             failure = self._leave(entry.holds)
             if failure is not None:

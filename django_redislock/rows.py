@@ -11,12 +11,12 @@ from django.db import connections, router
 from django.db.models import Model, QuerySet
 
 from .conf import read_on_outage
+from .entries import Entry
 from .exceptions import StoreUnavailable
 from .guardedsaves import guard_saves
 from .guards import Guard
 from .handler import DEFAULT_ALIAS
 from .identity import name_of
-from .keeping import Entry
 from .lease import Lease
 from .rowkeeping import RowKeeper, Selection, newest_of
 from .steps import Steps, arun, run

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from functools import partial
 
 from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -57,17 +56,42 @@ def savepoints_of(connection: BaseDatabaseWrapper) -> Savepoints:
     return frozenset(connection.savepoint_ids)
 
 
-class _Hook:
-    """Calls `ended` once: after the commit, or when Django drops the hook because of a rollback."""
+def leave_transaction(block: Atomic, failure: BaseException | None) -> None:
+    """Leave an `atomic()` block, with the failure if there is one."""
+    block.__exit__(type(failure) if failure else None, failure, failure.__traceback__ if failure else None)
 
-    __slots__ = ("__weakref__", "finalizer")
+
+def ensure_ended(connection: BaseDatabaseWrapper) -> None:
+    """End the transaction that Django has left open, having been torn away from its COMMIT."""
+    if not connection.in_atomic_block and not connection.get_autocommit():
+        roll_back(connection)
+        connection.set_autocommit(True)
+
+
+def roll_back(connection: BaseDatabaseWrapper) -> None:
+    """As Django does when a commit fails."""
+    try:
+        connection.rollback()
+    except Error:
+        connection.close()
+
+
+class _Hook:
+    """Calls `ended` after the commit, or when Django drops the hook because of a rollback.
+
+    If a signal's handler has raised in the former, it is called again: what is torn there is dropped as well.
+    """
+
+    __slots__ = ("__weakref__", "_ended", "finalizer")
 
     def __init__(self, ended: Callable[[], None]) -> None:
+        self._ended = ended
         self.finalizer = weakref.finalize(self, ended)
         self.finalizer.atexit = False  # where clients are being torn down already, the ttl does it
 
     def __call__(self) -> None:
-        self.finalizer()
+        self._ended()
+        self.finalizer.detach()
 
 
 Check = Callable[[], Exception | None]
@@ -87,39 +111,32 @@ class _CheckedCommit:
         self.checks: list[Check] = []
 
     def __call__(self) -> None:
-        for check in self.checks:
-            refusal = check()
-            if refusal is not None:
-                self._roll_back()
-                raise refusal
-        self._commit()
+        try:
+            for check in self.checks:
+                refusal = check()
+                if refusal is not None:
+                    raise refusal
+            self._commit()
+        except BaseException:  # of most of which Django knows nothing, and commits on
+            roll_back(self._connection)
+            raise
 
     def forget(self, check: Check) -> None:
         """Do not ask this one any more."""
-        self.checks.remove(check)
+        if check in self.checks:
+            self.checks.remove(check)
         if not self.checks and vars(self._connection).get("commit") is self:
             del vars(self._connection)["commit"]
             if self._replaced is not None:
                 vars(self._connection)["commit"] = self._replaced
 
-    def _roll_back(self) -> None:
-        """As Django does when a commit fails."""
-        try:
-            self._connection.rollback()
-        except Error:
-            self._connection.close()
 
-
-def check_before_commit(connection: BaseDatabaseWrapper, check: Check) -> Callable[[], None]:
-    """Let `check` refuse the COMMIT of the open transaction: what it gives is raised after a rollback.
-
-    Gives the function that takes that back.
-    """
+def checked_commit(connection: BaseDatabaseWrapper) -> _CheckedCommit:
+    """What checks may refuse the COMMIT of the open transaction: what they give is raised after a rollback."""
     commit = vars(connection).get("commit")
     if not isinstance(commit, _CheckedCommit):
         commit = vars(connection)["commit"] = _CheckedCommit(connection)
-    commit.checks.append(check)
-    return partial(commit.forget, check)
+    return commit
 
 
 def at_end_of_transaction(
@@ -129,18 +146,26 @@ def at_end_of_transaction(
 
     `since` are the savepoints in which the lock was acquired. The rollback of another one, in which it merely
     was given back, frees nothing: what was written before that savepoint is still uncommitted. `check` may refuse the
-    COMMIT.
+    COMMIT. A signal's handler may raise meanwhile: then this may be called again, and so may `release` be.
     """
-    forget_check = check_before_commit(connection, check)
+    commit = checked_commit(connection)
 
-    def ended() -> None:
-        forget_check()
+    def end() -> None:
+        commit.forget(check)
         if connection.in_atomic_block and since <= savepoints_of(connection):
             at_end_of_transaction(connection, since, release, check=check)
         else:
             release()
 
+    def ended() -> None:
+        try:
+            end()
+        except BaseException:
+            end()
+            raise
+
     hook = _Hook(ended)
+    commit.checks.append(check)
     connection.on_commit(hook, robust=True)
     blocks = users_blocks(connection)
     if len(blocks) < len(connection.atomic_blocks):
