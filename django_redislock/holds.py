@@ -11,6 +11,7 @@ not.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING
 from weakref import ref
@@ -53,8 +54,9 @@ class Flow:
         self._pid = forks.notice()
         self._runner = Runner()
         self._holds: dict[tuple[str, str], Hold] = {}
-        self._mark: Token[Flow | None] = _flow.set(self)
+        self._mark: Token[Flow | None] = _flow.set(_flow.get())
         _flows.add(ref(self, _flows.discard))
+        _flow.set(self)  # at last, since a signal's handler may raise before
 
     def find(self, lock: KeyLock) -> Hold | None:
         """This flow's hold on the lock, if it has one."""
@@ -96,10 +98,22 @@ class Flow:
             return False
         try:
             _flow.reset(self._mark)
+            self._mark = _flow.set(self)
         except (ValueError, RuntimeError):  # made in another context; or its owner is proving itself right now
             return self._runner.waits_for_us
-        self._mark = _flow.set(self)
+        except BaseException:  # of a signal's handler
+            self._mark_anew()
+            raise
         return True
+
+    def _mark_anew(self) -> None:
+        """Make another token, if this is the context in which the last one was made, used up or not."""
+        try:
+            with suppress(RuntimeError):
+                _flow.reset(self._mark)
+        except ValueError:
+            return
+        self._mark = _flow.set(self)
 
     def lookout(self, locks: Iterable[KeyLock]) -> Lookout | None:
         """For a task that may have to wait for these, where a flow around this one has anything."""

@@ -1,21 +1,33 @@
-"""A signal's handler that raises while a lock is being acquired, wherever that is: nothing stays taken."""
+"""A signal's handler that raises while a lock is acquired or given back, wherever that is: nothing stays taken."""
 
 from __future__ import annotations
 
 import itertools
+import linecache
 import sys
 import threading
-from contextlib import nullcontext, suppress
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
+from django.db import connections
+from django.db.transaction import atomic
 
-from django_redislock import lock, signals
+import django_redislock
+from django_redislock import lock, lock_many, signals
+from django_redislock.guards import Guard
 from django_redislock.holds import current_flow
 from tests.flows import PATIENCE, is_free, waiters_of
+from tests.testapp.models import Account
 
 FILES = ("guards.py", "holds.py", "keeping.py", "keylock.py", "lease.py", "waiting.py", "steps.py", "stores/redis.py")
+ALL = str(Path(django_redislock.__file__).parent)
+BEGUN = 2
+"""So many lines of an exit are nothing but its beginning: what comes there comes before it, as in the block."""
 
 
 class Torn(BaseException):
@@ -23,10 +35,15 @@ class Torn(BaseException):
 
 
 class Tearing:
-    """Raises at one line of the package, also where Python looks for no signals; in what comes after, no more."""
+    """Raises at one line of the package, also where Python looks for no signals; in what comes after, no more.
 
-    def __init__(self, step: int) -> None:
+    Only the end of a `with` block is one line with what leaves it: between those Python lets nothing come, whatever a
+    trace is told.
+    """
+
+    def __init__(self, step: int, *, files: tuple[str, ...] = ("",)) -> None:
         self._left = step
+        self._files = files
         self.has_come = False
 
     def __enter__(self) -> None:
@@ -37,17 +54,28 @@ class Tearing:
         sys.settrace(self._before)
 
     def _called(self, frame: FrameType, event: str, arg: object) -> Any:
-        if not frame.f_code.co_filename.endswith(FILES):
-            return None
-        return self._stepped
+        name = frame.f_code.co_filename
+        return self._stepping() if name.startswith(ALL) and name.endswith(self._files) else None
 
-    def _stepped(self, frame: FrameType, event: str, arg: object) -> Any:
-        if event == "line":
-            self._left -= 1
-            if self._left < 0 and not self.has_come:
-                self.has_come = True
-                raise Torn
-        return self._stepped
+    def _stepping(self) -> Any:
+        line = 0
+
+        def stepped(frame: FrameType, event: str, arg: object) -> Any:
+            nonlocal line
+            before, line = line, frame.f_lineno
+            if event == "line" and not (line < before and is_with(frame)):
+                self._left -= 1
+                if self._left < 0 and not self.has_come:
+                    self.has_come = True
+                    raise Torn
+            return stepped
+
+        return stepped
+
+
+def is_with(frame: FrameType) -> bool:
+    """Whether its line enters, or leaves, a `with` block."""
+    return linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith("with ")
 
 
 class Holder:
@@ -79,7 +107,7 @@ def test_wherever_it_comes_the_lock_is_free_afterwards(lock_alias, holder):
     note_loss = lambda **told: lost.append(told)
     signals.lock_lost.connect(note_loss)
     for number in itertools.count():
-        tearing, guard = Tearing(number), lock("a")
+        tearing, guard = Tearing(number, files=FILES), lock("a")
         with holder(), suppress(Torn):
             with tearing:
                 guard.acquire()
@@ -90,3 +118,166 @@ def test_wherever_it_comes_the_lock_is_free_afterwards(lock_alias, holder):
             break
     assert number > 40
     signals.lock_lost.disconnect(note_loss)
+
+
+class Told:
+    """What the signals have told."""
+
+    def __init__(self) -> None:
+        self.lost: list[Any] = []
+        self.released: Counter[int] = Counter()
+        """How often of each lease, by its fence."""
+        self.too_early: list[Any] = []
+        """Those that were released while a transaction was open."""
+
+    def lose(self, **told: Any) -> None:
+        self.lost.append(told)
+
+    def release(self, lease: Any, **told: Any) -> None:
+        self.released[lease.fence] += 1
+        if any(not connection.get_autocommit() for connection in connections.all(initialized_only=True)):
+            self.too_early.append(lease)
+
+
+@pytest.fixture
+def told() -> Iterator[Told]:
+    told = Told()
+    signals.lock_lost.connect(told.lose)
+    signals.lock_released.connect(told.release)
+    yield told
+    assert told.lost == []
+    assert set(told.released.values()) == {1}
+    signals.lock_lost.disconnect(told.lose)
+    signals.lock_released.disconnect(told.release)
+
+
+def tearings() -> Iterator[Tearing]:
+    """What raises at the first line, at the second, and so on until there is none left."""
+    for number in itertools.count(BEGUN):
+        tearing = Tearing(number)
+        yield tearing
+        if not tearing.has_come:
+            assert number > 40
+            return
+
+
+@contextmanager
+def torn_by(tearing: Tearing) -> Iterator[None]:
+    """What its handler raises goes on as it is."""
+    torn: list[Torn] = []
+    try:
+        with tearing:
+            yield
+    except Torn as error:
+        torn.append(error.with_traceback(None))
+    assert len(torn) == tearing.has_come
+    assert not any(hasattr(error, "__notes__") for error in torn)
+
+
+def leave(guard: Any) -> None:
+    guard.__exit__(None, None, None)
+
+
+def holds() -> list[tuple[str, int]]:
+    """What this thread holds, and how often it has entered that."""
+    return [(hold.lock.key.name, hold.count) for hold in current_flow().living_holds()]
+
+
+ways = pytest.mark.parametrize("give_back", [leave, Guard.release], ids=["with", "release"])
+
+
+@ways
+def test_wherever_it_comes_the_lock_is_given_back(lock_alias, give_back, told):
+    for tearing in tearings():
+        guard = lock("a")
+        guard.acquire()
+        with torn_by(tearing):
+            give_back(guard)
+        assert (is_free("a"), holds(), guard._entries) == (True, [], [])
+
+
+@ways
+def test_what_the_block_around_it_has_entered_stays_held(lock_alias, give_back, told):
+    for tearing in tearings():
+        with lock("a"):
+            guard = lock("a")
+            guard.acquire()
+            with torn_by(tearing):
+                give_back(guard)
+            assert (is_free("a"), holds(), guard._entries) == (False, [("a", 1)], [])
+        assert is_free("a")
+
+
+def test_of_several_each_is_given_back_once(lock_alias, told):
+    for tearing in tearings():
+        with lock("b"):
+            guard = lock_many(["a", "b", "c"])
+            guard.__enter__()
+            with torn_by(tearing):
+                leave(guard)
+            assert ([is_free(name) for name in "abc"], holds()) == ([True, False, True], [("b", 1)])
+        assert is_free("b")
+
+
+def in_transaction(using: str) -> bool:
+    return not connections[using].get_autocommit()
+
+
+@pytest.mark.django_db(transaction=True)
+@ways
+def test_within_a_transaction_it_is_given_back_at_its_end_and_not_before(lock_alias, give_back, told):
+    for tearing in tearings():
+        guard = lock("a")
+        with atomic():
+            guard.acquire()
+            with torn_by(tearing):
+                give_back(guard)
+            assert (is_free("a"), guard._entries) == (False, [])
+        assert (is_free("a"), holds(), guard._entries) == (True, [], [])
+        assert vars(connections["default"]).get("commit") is None
+    assert told.too_early == []
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
+def test_of_two_transactions_it_waits_for_both(real_redis, told):
+    for tearing in tearings():
+        with atomic():
+            with atomic(using="postgres"):
+                guard = lock("a")
+                guard.acquire()
+                with torn_by(tearing):
+                    leave(guard)
+                assert not is_free("a")
+            assert not is_free("a")
+        assert (is_free("a"), holds()) == (True, [])
+    assert told.too_early == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_torn_end_of_the_transaction_is_its_end(db_alias, told):
+    account = Account.objects.using(db_alias).create(name="a", balance=0)
+    for tearing in tearings():
+        account.balance += 1
+        block = atomic(using=db_alias)
+        block.__enter__()
+        with lock("a"):
+            account.save(using=db_alias)
+        with torn_by(tearing):
+            leave(block)
+        assert (is_free("a"), holds(), in_transaction(db_alias)) == (True, [], False)
+    assert told.too_early == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_row_is_committed_before_it_is_given_back_or_not_at_all(db_alias, told):
+    account = Account.objects.using(db_alias).create(name="a", balance=0)
+    for tearing in tearings():
+        guard = Account.objects.using(db_alias).locked(account.pk)
+        row = guard.__enter__()
+        row.balance += 1
+        row.save()
+        with torn_by(tearing):
+            leave(guard)
+        assert (is_free(f"testapp.Account:{account.pk}"), holds(), guard._entries) == (True, [], [])
+        assert not in_transaction(db_alias)
+    assert told.too_early == []
