@@ -114,14 +114,16 @@ class RowKeeper(Keeper):
 
     def _undo(self, entry: Entry, error: BaseException | None) -> None:
         """Take back an entering in which nothing was done yet."""
-        self._entries.remove(entry)
         try:
+            self._entries.remove(entry)
             if entry.atomic is not None:
                 leave_transaction(entry.atomic, error)
-        finally:
             failure = self._leave(entry.holds)
-            if failure is not None:
-                logger.warning("Known only when it was given back: %s", failure)
+        except BaseException as torn:
+            self._end_torn(torn, entry, self._exited_entry)
+            raise
+        if failure is not None:
+            logger.warning("Known only when it was given back: %s", failure)
 
 
 class Selection:

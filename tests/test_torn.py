@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import linecache
 import sys
@@ -67,10 +68,20 @@ class Tearing:
                 self._left -= 1
                 if self._left < 0 and not self.has_come:
                     self.has_come = True
-                    raise Torn
+                    self._come()
             return stepped
 
         return stepped
+
+    def _come(self) -> None:
+        raise Torn
+
+
+class Cancelling(Tearing):
+    """Cancels the task instead."""
+
+    def _come(self) -> None:
+        asyncio.current_task().cancel()
 
 
 def is_with(frame: FrameType) -> bool:
@@ -161,10 +172,10 @@ def told() -> Iterator[Told]:
     signals.lock_released.disconnect(told.release)
 
 
-def tearings() -> Iterator[Tearing]:
+def tearings(kind: type[Tearing] = Tearing, *, first: int = BEGUN) -> Iterator[Tearing]:
     """What raises at the first line, at the second, and so on until there is none left."""
-    for number in itertools.count(BEGUN):
-        tearing = Tearing(number)
+    for number in itertools.count(first):
+        tearing = kind(number)
         yield tearing
         if not tearing.has_come:
             assert number > 40
@@ -216,6 +227,21 @@ def test_what_the_block_around_it_has_entered_stays_held(lock_alias, give_back, 
                 give_back(guard)
             assert (is_free("a"), holds(), guard._entries) == (False, [("a", 1)], [])
         assert is_free("a")
+
+
+async def test_a_task_that_is_cancelled_meanwhile_has_given_it_back(lock_alias, loop, told):
+    for tearing in tearings(Cancelling, first=0):
+        guard = lock("a")
+        await guard.aacquire()
+        is_cancelled = False
+        try:
+            with tearing:
+                await guard.__aexit__(None, None, None)
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            is_cancelled = asyncio.current_task().uncancel() == 0
+        assert is_cancelled is tearing.has_come
+        assert (await asyncio.to_thread(is_free, "a"), holds(), guard._entries) == (True, [], [])
 
 
 def test_of_several_each_is_given_back_once(lock_alias, told):
