@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import linecache
+import os
+import signal
 import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from contextvars import Context
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,7 +25,7 @@ import django_redislock
 from django_redislock import lock, lock_many, signals
 from django_redislock.guards import Guard
 from django_redislock.holds import current_flow
-from tests.flows import PATIENCE, is_free, waiters_of
+from tests.flows import PATIENCE, client_of, is_free, until, waiters_of
 from tests.testapp.models import Account
 
 FILES = ("guards.py", "holds.py", "keeping.py", "keylock.py", "lease.py", "waiting.py", "steps.py", "stores/redis.py")
@@ -78,10 +81,14 @@ class Tearing:
 
 
 class Cancelling(Tearing):
-    """Cancels the task instead."""
+    """Cancels the task instead, also while the loop runs something else."""
+
+    def __enter__(self) -> None:
+        self._task = asyncio.current_task()
+        super().__enter__()
 
     def _come(self) -> None:
-        asyncio.current_task().cancel()
+        self._task.cancel()
 
 
 def is_with(frame: FrameType) -> bool:
@@ -146,8 +153,8 @@ class Told:
 
     def __init__(self) -> None:
         self.lost: list[Any] = []
-        self.released: Counter[int] = Counter()
-        """How often of each lease, by its fence."""
+        self.released: Counter[tuple[str, int]] = Counter()
+        """How often of each lease, by its key and fence."""
         self.too_early: list[Any] = []
         """Those that were released while a transaction was open."""
 
@@ -155,7 +162,7 @@ class Told:
         self.lost.append(told)
 
     def release(self, lease: Any, **told: Any) -> None:
-        self.released[lease.fence] += 1
+        self.released[lease.key.name, lease.fence] += 1
         if any(map(is_in_transaction, connections.all(initialized_only=True))):
             self.too_early.append(lease)
 
@@ -172,13 +179,13 @@ def told() -> Iterator[Told]:
     signals.lock_released.disconnect(told.release)
 
 
-def tearings(kind: type[Tearing] = Tearing, *, first: int = BEGUN) -> Iterator[Tearing]:
+def tearings(kind: type[Tearing] = Tearing, *, first: int = BEGUN, more_than: int = 30) -> Iterator[Tearing]:
     """What raises at the first line, at the second, and so on until there is none left."""
     for number in itertools.count(first):
         tearing = kind(number)
         yield tearing
         if not tearing.has_come:
-            assert number > 40
+            assert number > more_than
             return
 
 
@@ -227,6 +234,40 @@ def test_what_the_block_around_it_has_entered_stays_held(lock_alias, give_back, 
                 give_back(guard)
             assert (is_free("a"), holds(), guard._entries) == (False, [("a", 1)], [])
         assert is_free("a")
+
+
+def test_torn_while_redis_is_silent_it_is_given_back_when_that_answers(real_redis):
+    client, guard = client_of(real_redis), lock("a", alias=real_redis)
+
+    def strike() -> None:
+        until(lambda: any("b" in other["flags"] for other in client.client_list()))
+        os.kill(os.getpid(), signal.SIGUSR1)
+        client.client_unpause()
+
+    def be_torn(*_: object) -> None:
+        raise Torn
+
+    guard.acquire()
+    before = signal.signal(signal.SIGUSR1, be_torn)
+    client.client_pause(int(PATIENCE * 1000), all=False)
+    thread = threading.Thread(target=strike)
+    thread.start()
+    with pytest.raises(Torn):
+        guard.release()
+    thread.join()
+    signal.signal(signal.SIGUSR1, before)
+    assert (guard.info(), holds(), guard._entries) == (None, [], [])
+
+
+def test_a_thread_that_was_torn_before_its_first_lock_gets_that(lock_alias):
+    def begin(tearing: Tearing) -> None:
+        with torn_by(tearing):
+            current_flow()
+        with lock("a"):
+            assert holds() == [("a", 1)]
+
+    for tearing in tearings(first=0, more_than=5):
+        Context().run(begin, tearing)
 
 
 async def test_a_task_that_is_cancelled_meanwhile_has_given_it_back(lock_alias, loop, told):
@@ -319,7 +360,7 @@ def test_a_row_is_committed_before_it_is_given_back_or_not_at_all(db_alias, told
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_after_a_torn_rollback_it_is_free(db_alias, told):
     """What a finalizer raises, Python prints."""
-    for tearing in tearings():
+    for tearing in tearings(first=1):
         block = atomic(using=db_alias)
         block.__enter__()
         with lock("a"):
