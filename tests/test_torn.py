@@ -24,7 +24,7 @@ from django.db.transaction import atomic
 import django_redislock
 from django_redislock import lock, lock_many, signals
 from django_redislock.guards import Guard
-from django_redislock.holds import current_flow
+from django_redislock.holds import current_flow, held_here
 from tests.flows import PATIENCE, client_of, is_free, until, waiters_of
 from tests.testapp.models import Account
 
@@ -265,6 +265,7 @@ def test_a_thread_that_was_torn_before_its_first_lock_gets_that(lock_alias):
             current_flow()
         with lock("a"):
             assert holds() == [("a", 1)]
+            assert held_here() == current_flow().living_holds()
 
     for tearing in tearings(first=0, more_than=5):
         Context().run(begin, tearing)
@@ -306,7 +307,11 @@ def test_within_a_transaction_it_is_given_back_at_its_end_and_not_before(lock_al
             with torn_by(tearing):
                 give_back(guard)
             assert (is_free("a"), guard._entries) == (False, [])
-        assert (is_free("a"), holds(), guard._entries) == (True, [], [])
+            again = lock("a")
+            again.acquire()
+        assert (is_free("a"), holds()) == (False, [("a", 1)])
+        again.release()
+        assert (is_free("a"), holds()) == (True, [])
         assert vars(connections["default"]).get("commit") is None
     assert told.too_early == []
 
@@ -327,7 +332,7 @@ def test_of_two_transactions_it_waits_for_both(real_redis, told):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_torn_end_of_the_transaction_is_its_end(db_alias, told):
+def test_a_torn_end_of_the_transaction_is_its_end(db_alias, told, caplog):
     account = Account.objects.using(db_alias).create(name="a", balance=0)
     for tearing in tearings():
         account.balance += 1
@@ -339,6 +344,7 @@ def test_a_torn_end_of_the_transaction_is_its_end(db_alias, told):
             leave(block)
         assert (is_free("a"), holds(), is_in_transaction(connections[db_alias])) == (True, [], False)
     assert told.too_early == []
+    assert not caplog.records
 
 
 @pytest.mark.django_db(transaction=True)
