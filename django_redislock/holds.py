@@ -153,8 +153,9 @@ def leave_all(holds: list[Hold], *, last: bool = True) -> None:
     `last`: whether to undo that as well. A signal's handler may raise between any two lines. Called again after that
     it does the rest: each line either counts and takes off the list, or may be done twice.
     """
-    for index in range(len(holds) - 1, -1, -1):
-        hold = holds[index]
+    index = len(holds)
+    for hold in reversed(holds):
+        index -= 1
         if hold.count > 1:
             hold.closing = False
             hold.count, holds[index], holds[-1:] = hold.count - 1, holds[-1], ()
