@@ -183,6 +183,18 @@ def test_acquire_refuses_another_token(server):
     assert 0 < left <= TTL
 
 
+def test_acquire_refuses_another_token_also_where_the_index_was_lost(server):
+    acquire(server)
+    server.delete("held")
+    assert acquire(server, "theirs")[0] == 0
+
+
+def test_acquire_passes_over_a_queue_of_the_dead_where_nothing_is_held(server):
+    server.rpush("queue", "dead")
+    assert acquire(server)[0] == 1
+    assert server.exists("queue") == 0
+
+
 def test_acquire_goes_on_from_the_last_fence(server):
     ahead = acquire(server)[1] + 10**12
     release(server)

@@ -10,7 +10,9 @@
 local ttl, holder, channel = ARGV[3], ARGV[4], ARGV[5]
 
 -- include: now
-if call('EXISTS', lock_key, queue_key) == 0 then
+local there = call('EXISTS', lock_key, queue_key, held_key)
+local index_ttl = there == 1 and call('PTTL', held_key) or -2
+if there == 0 or index_ttl ~= -2 then -- nothing, or nothing but the index
   local owner, hoped = token, now
   -- include: fence owner tidy
   return {1, tonumber(fence)}
@@ -20,7 +22,7 @@ local value = call('GET', lock_key)
 if value and string.sub(value, 1, #token + 1) == token .. ' ' then
   -- The answer, or the message of the grant, was missed: the asker counts its ttl from this question on.
   call('PEXPIRE', lock_key, ttl)
-  -- include: held
+  -- include: index held
   return {1, tonumber(string.match(value, '^%S+ (%d+) '))}
 end
 
@@ -31,7 +33,7 @@ if not value then
   local first, granted = hand_over()
   if not first then
     local owner, hoped = token, now
-    -- include: fence owner
+    -- include: fence index owner
     first, granted = owner, fence
   end
   if first == token then

@@ -24,7 +24,7 @@ if not done then
     -- After that its deadline has told it already.
     call('SET', note_of(lock_key, string.match(value, '^%S+')), '-2', 'PX', math.max(1, left))
     call('SET', lock_key, token .. string.match(value, '^%S+(.*)$'), 'PX', ttl)
-    -- include: held
+    -- include: index held
   end
 end
 if done == '' then

@@ -17,6 +17,6 @@ if tonumber(fence) < raised then
     -- include: fence
   end
   fence = hoped
-  -- include: now owner
+  -- include: now index owner
 end
 return 1

@@ -21,7 +21,9 @@ if left > 0 then
 end
 
 local hoped = tonumber(least) > tonumber(now) and least or now
-if call('EXISTS', lock_key, queue_key) == 0 then
+local there = call('EXISTS', lock_key, queue_key, held_key)
+local index_ttl = there == 1 and call('PTTL', held_key) or -2
+if there == 0 or index_ttl ~= -2 then -- nothing, or nothing but the index
   local owner = token
   -- include: fence owner tidy
   return {1, tonumber(fence), tonumber(now)}
@@ -30,7 +32,7 @@ end
 local value = call('GET', lock_key)
 if value and string.sub(value, 1, #token + 1) == token .. ' ' then
   call('PEXPIRE', lock_key, ttl)
-  -- include: held
+  -- include: index held
   return {1, tonumber(string.match(value, '^%S+ (%d+) ')), tonumber(now)}
 end
 
@@ -44,7 +46,7 @@ if not value then
   end
   if first == token then
     local owner, fence = token, granted
-    -- include: owner
+    -- include: index owner
     return {1, tonumber(fence), tonumber(now)}
   end
   value = call('GET', lock_key)

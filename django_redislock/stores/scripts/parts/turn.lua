@@ -11,7 +11,7 @@ elseif who then
   -- PUBLISH tells how many hear it: nobody means that the process of this waiter is dead. Who asks lives.
   if waiter == token or publish(channel, waiter .. ' ' .. fence .. ' ' .. now) > 0 then
     granted = fence
-    -- include: owner
+    -- include: index owner
     warn_first(tonumber(ttl))
   end
 end
