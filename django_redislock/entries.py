@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db.transaction import Atomic
 
-from .holds import Hold, current_flow
+from .holds import Flow, Hold, current_flow
 from .transactions import Savepoints
 
 OUTSIDE: Savepoints = frozenset()
@@ -15,10 +15,10 @@ class Entry:
 
     __slots__ = ("atomic", "commits", "flow", "holds", "savepoints")
 
-    def __init__(self, holds: list[Hold]) -> None:
+    def __init__(self, holds: list[Hold], flow: Flow | None = None) -> None:
         self.holds = holds
         """What was acquired, or entered again; nothing any more when it has ended."""
-        self.flow = holds[0].flow if holds else current_flow()
+        self.flow = flow or (holds[0].flow if holds else current_flow())
         """Whose entry it is."""
         self.atomic: Atomic | None = None
         """The transaction that was opened inside the locks."""

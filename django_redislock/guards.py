@@ -19,7 +19,7 @@ from .entries import Entry
 from .exceptions import LockBusy, LockNotHeld, RedisLockError
 from .handler import Locks, locks
 from .holder import Holder
-from .holds import Flow, Hold, current_flow, enter_again, leave_all
+from .holds import Flow, Hold, current_flow, leave_all
 from .keeping import Keeper, has_waiting_thread
 from .keylock import KeyLock, not_held
 from .keys import Key
@@ -83,7 +83,12 @@ class Guard(Keeper):
 
         Raises `LockBusy`, `WaitTimeout` or `StoreUnavailable`.
         """
-        return self._enter(self._name(), wait=UNSET if wait is UNSET else read_wait(wait)).holds[0].lease
+        name, wait, coming = self._name(), UNSET if wait is UNSET else read_wait(wait), list[Entry]()
+        try:
+            return self._enter(name, coming, wait=wait).holds[0].lease
+        except BaseException as error:
+            self._give_up(coming, error)
+            raise
 
     async def aacquire(self, *, wait: MaybeSeconds | None = UNSET) -> Lease:
         """As `acquire()`, on an event loop."""
@@ -143,40 +148,37 @@ class Guard(Keeper):
         held = await lock.store.twin.inspect(lock.key)
         return None if held is None else info_of(lock.key, held)
 
-    def _enter(self, name: str, *, wait: Wait = UNSET, meanwhile: Callable[[], object] | None = None) -> Entry:
+    def _enter(
+        self, name: str, coming: list[Entry], *, wait: Wait = UNSET, meanwhile: Callable[[], object] | None = None
+    ) -> Entry:
         """Acquire or enter again; `wait` overrides the terms, which override the setting.
 
         `meanwhile` may be called, while the answer is on its way.
         """
         place = locks[self._terms.alias]
         lock, flow = place.lock(name, model=self._model), current_flow()
-        hold = enter_again(flow, lock)
+        hold = flow.find_trusted(lock)
         if hold is not None:
-            return self._entered(Entry([hold]))
+            return self._entered_again(coming, hold)
         if _get_running_loop() is not None:
             ensure_may_block()
         ttl, wait = self._limits(place, wait)
-        coming: list[Entry] = []
         prepare = partial(self._prepare, coming, flow=flow, lock=lock, options=place.options, meanwhile=meanwhile)
         try:
             lock.acquire(flow=flow.name, ttl=ttl, wait=wait, meanwhile=prepare)
-            return self._acquired(*coming)
         except LockBusy as error:
             self._send(signals.lock_contended, error=error)
             raise
-        except BaseException:
-            self._give_up(coming)
-            raise
+        return self._acquired(*coming)
 
     async def _aenter(self, name: str, *, wait: Wait = UNSET) -> Entry:
         """As `_enter()`."""
         place = locks[self._terms.alias]
         lock, flow = place.lock(name, model=self._model), current_flow()
-        hold = enter_again(flow, lock)
+        hold, coming = flow.find_trusted(lock), list[Entry]()
         if hold is not None:
-            return self._entered(Entry([hold]))
+            return self._entered_again(coming, hold)
         ttl, wait = self._limits(place, wait)
-        coming: list[Entry] = []
         prepare = partial(self._prepare, coming, flow=flow, lock=lock, options=place.options)
         lookout = flow.lookout([lock])
         look = None if lookout is None else lookout.look
@@ -211,14 +213,17 @@ class Guard(Keeper):
         self._announce(entry.holds)
         return self._entered(entry)
 
-    def _give_up(self, coming: Sequence[Entry]) -> None:
-        """Give back what was granted when a signal's handler came that has raised: nobody else could do that."""
+    def _give_up(self, coming: Sequence[Entry], error: BaseException) -> None:
+        """Give back what was granted, which nobody else could do: it may be that a signal's handler has raised."""
         for entry in coming:
-            (hold,) = entry.holds
-            if hold.lease.has_begun and not hold.lease.ended:
-                if entry in self._entries:
-                    self._entries.remove(entry)
-                self._leave(entry.holds)
+            if all(hold.lease.has_begun and not hold.lease.ended for hold in entry.holds):
+                self._undo(entry, error)
+
+    def _entered_again(self, coming: list[Entry], hold: Hold) -> Entry:
+        entry = Entry([], hold.flow)
+        coming.append(entry)
+        hold.count, entry.holds = hold.count + 1, [hold]  # both or neither, when a signal's handler raises
+        return self._entered(entry)
 
     def _entered(self, entry: Entry) -> Entry:
         self._entries.append(entry)
@@ -265,7 +270,12 @@ class NamedLock(Guard):
         return self._plain_name
 
     def __enter__(self) -> Lease:
-        return self._enter(self._plain_name).holds[0].lease
+        coming: list[Entry] = []
+        try:
+            return self._enter(self._plain_name, coming).holds[0].lease
+        except BaseException as error:
+            self._give_up(coming, error)
+            raise
 
     async def __aenter__(self) -> Lease:
         return (await self._aenter(self._plain_name)).holds[0].lease

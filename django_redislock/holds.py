@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from contextvars import ContextVar, Token
+from functools import partial
 from typing import TYPE_CHECKING
 from weakref import ref
 
@@ -62,6 +63,15 @@ class Flow:
         """This flow's hold on the lock, if it has one."""
         return self._holds.get(lock.slot)
 
+    def find_trusted(self, lock: KeyLock) -> Hold | None:
+        """This flow's hold on the lock, if it has one that may be entered again.
+
+        A lease that was lost is not: the key is to be acquired anew, and the block outside is told of its loss at its
+        own end.
+        """
+        hold = self._holds.get(lock.slot)
+        return hold if hold is not None and hold.lease.trusted else None
+
     def find_all(self, locks: Iterable[KeyLock]) -> list[Hold]:
         """This flow's holds on those of the locks that it has."""
         return [self._holds[lock.slot] for lock in locks if lock.slot in self._holds] if self._holds else []
@@ -77,11 +87,11 @@ class Flow:
         for hold in holds:
             self._holds[hold.lock.slot] = hold
 
-    def add_taken(self, taken: Taken) -> list[Hold]:
-        """As `add()`, for new holds, which it gives."""
+    def add_taken(self, into: list[Hold], taken: Taken) -> None:
+        """As `add()`, for new holds, which are put on a list first: a signal's handler may raise in between."""
         holds = [Hold(self, lock, lease) for lock, lease in taken.items()]
+        into += holds
         self.add(holds)
-        return holds
 
     def living_holds(self) -> list[Hold]:
         """What it holds, as long as its thread lives: what that has left behind nobody will give back."""
@@ -190,49 +200,37 @@ def current_flow() -> Flow:
     return Flow(seen.nearest_owner() if seen is not None else None)
 
 
-def enter_again(flow: Flow, lock: KeyLock) -> Hold | None:
-    """Enter a lock that the flow holds once more, without a round trip; `None` when it does not hold it.
+def enter_all_again(flow: Flow, locks: Iterable[KeyLock], into: list[Hold], *, limit: int | None) -> None:
+    """Enter the first ones of the locks that the flow holds once more, without a round trip, and put them on the list.
 
-    A lease that was lost is not entered: the key is to be acquired anew, and the block outside is told of its loss
-    at its own end.
+    As for `Flow.find_trusted()`.
     """
-    hold = flow.find(lock)
-    if hold is None or not hold.lease.trusted:
-        return None
-    hold.count += 1
-    return hold
+    for hold in [hold for hold in flow.find_all(locks) if hold.lease.trusted][:limit]:
+        hold.count, into[len(into) :] = hold.count + 1, (hold,)  # both or neither, when a signal's handler raises
 
 
-def enter_all_again(flow: Flow, locks: Iterable[KeyLock]) -> list[Hold]:
-    """As `enter_again()`, for those of the locks that the flow holds."""
-    holds = [hold for hold in flow.find_all(locks) if hold.lease.trusted]
-    for hold in holds:
-        hold.count += 1
-    return holds
-
-
-def enter_all(flow: Flow, locks: Sequence[KeyLock], *, ttl: float, wait: float | None) -> list[Hold]:
+def enter_all(flow: Flow, locks: Sequence[KeyLock], into: list[Hold], *, ttl: float, wait: float | None) -> None:
     """Acquire the locks for the flow. As `acquire_all()`."""
-    return flow.add_taken(acquire_all(locks, flow=flow.name, ttl=ttl, wait=wait))
+    acquire_all(locks, flow=flow.name, ttl=ttl, wait=wait, take=partial(flow.add_taken, into))
 
 
-async def aenter_all(flow: Flow, locks: Sequence[KeyLock], *, ttl: float, wait: float | None) -> list[Hold]:
+async def aenter_all(flow: Flow, locks: Sequence[KeyLock], into: list[Hold], *, ttl: float, wait: float | None) -> None:
     """As `enter_all()`, on an event loop."""
     lookout = flow.lookout(locks)
     look = None if lookout is None else lookout.look
+    take = partial(flow.add_taken, into)
     try:
-        taken = await aacquire_all(locks, flow=flow.name, ttl=ttl, wait=wait, look=look)
+        await aacquire_all(locks, flow=flow.name, ttl=ttl, wait=wait, take=take, look=look)
     finally:
         if lookout is not None:
             lookout.end()
-    return flow.add_taken(taken)
 
 
-def enter_free(flow: Flow, locks: Sequence[KeyLock], *, ttl: float, limit: int) -> list[Hold]:
+def enter_free(flow: Flow, locks: Sequence[KeyLock], into: list[Hold], *, ttl: float, limit: int) -> None:
     """Acquire those of the locks that are free for the flow. As `acquire_free()`."""
-    return flow.add_taken(acquire_free(locks, flow=flow.name, ttl=ttl, limit=limit))
+    acquire_free(locks, flow=flow.name, ttl=ttl, limit=limit, take=partial(flow.add_taken, into))
 
 
-async def aenter_free(flow: Flow, locks: Sequence[KeyLock], *, ttl: float, limit: int) -> list[Hold]:
+async def aenter_free(flow: Flow, locks: Sequence[KeyLock], into: list[Hold], *, ttl: float, limit: int) -> None:
     """As `enter_free()`, on an event loop."""
-    return flow.add_taken(await aacquire_free(locks, flow=flow.name, ttl=ttl, limit=limit))
+    await aacquire_free(locks, flow=flow.name, ttl=ttl, limit=limit, take=partial(flow.add_taken, into))

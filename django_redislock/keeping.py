@@ -19,6 +19,7 @@ from django.dispatch import Signal
 from . import signals
 from .conf import Options
 from .confirming import confirm
+from .deferred import Deferred
 from .entries import Entry
 from .exceptions import LockNotHeld, LossReason, RedisLockError, StoreUnavailable
 from .holds import Hold, current_flow, leave_all
@@ -26,7 +27,7 @@ from .lease import Handle, Lease, LeaseState, lost_of
 from .manylock import arelease_all, release_all
 from .steps import shielded
 from .stores.base import Answer
-from .telling import refused, tell
+from .telling import refused, tell, tell_late
 from .terms import UNSET, Terms
 from .transactions import at_end_of_transaction, open_connections
 from .versions import version_field_of
@@ -81,7 +82,7 @@ class Keeper(ABC):
         connections = self._transactions()
         if not connections:
             return False
-        deferred = Deferred(self, entry.holds, connections)
+        deferred = Deferred(entry.holds, connections, check=self._check_before_commit, leave=self._leave)
         for connection in connections:
             left = partial(deferred.leave, connection)
             at_end_of_transaction(connection, entry.savepoints, left, check=deferred.check)
@@ -110,6 +111,30 @@ class Keeper(ABC):
         if entry in self._entries:
             self._entries.remove(entry)
         Keeper._end(self, entry, torn)
+
+    def _undo(self, entry: Entry, error: BaseException | None) -> None:
+        """Take back an entering in which nothing was done yet, as far as it has come."""
+        try:
+            if entry in self._entries:
+                self._entries.remove(entry)
+            self._let_go(entry.holds)
+        except BaseException as torn:
+            self._end_torn(torn, entry, self._exited_entry)
+            raise
+
+    async def _aundo(self, entry: Entry, error: BaseException | None) -> None:
+        """As `_undo()`, where there is no transaction."""
+        if entry in self._entries:
+            self._entries.remove(entry)
+        await self._alet_go(entry.holds)
+
+    def _let_go(self, holds: list[Hold]) -> None:
+        """Take back an entering of what nothing was done with yet."""
+        tell_late(self._leave(holds))
+
+    async def _alet_go(self, holds: list[Hold]) -> None:
+        """As `_let_go()`."""
+        tell_late(await shielded(self._aleave(holds)))
 
     def _leave(self, holds: list[Hold]) -> RedisLockError | None:
         """End one entering of each, and release with the last; gives what is to be told of it. None stays on the list.
@@ -248,32 +273,6 @@ class Keeper(ABC):
     def _send(self, signal: Signal, **named: Any) -> None:
         if signal.receivers:
             signal.send_robust(self._sender, **named)
-
-
-class Deferred:
-    """Holds whose release waits for the end of all transactions that are open."""
-
-    __slots__ = ("_connections", "_holds", "_keeper", "_refused")
-
-    def __init__(self, keeper: Keeper, holds: list[Hold], connections: Sequence[BaseDatabaseWrapper]) -> None:
-        self._keeper = keeper
-        self._holds = holds
-        self._connections = list(connections)
-        self._refused = False
-
-    def check(self) -> RedisLockError | None:
-        """What speaks against the COMMIT that is about to begin, if anything."""
-        failure = self._keeper._check_before_commit(self._holds)
-        self._refused = failure is not None
-        return failure
-
-    def leave(self, connection: BaseDatabaseWrapper) -> None:
-        """Leave after the end of the last one, where a loss cannot change anything any more."""
-        if connection in self._connections:
-            self._connections.remove(connection)
-        failure = None if self._connections else self._keeper._leave(self._holds)
-        if failure is not None and not self._refused:
-            logger.warning("Known only after the transaction had ended: %s", failure)
 
 
 watchdog.afterwards = connections.close_all

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 from . import signals
 from .conf import Options
 from .entries import Entry
-from .exceptions import LockBusy, RedisLockError
+from .exceptions import LockBusy
 from .guards import NamedLock, ensure_may_block
 from .handler import DEFAULT_ALIAS, locks
-from .holds import Flow, Hold, aenter_all, aenter_free, current_flow, enter_all, enter_all_again, enter_free
+from .holds import Hold, aenter_all, aenter_free, enter_all, enter_all_again, enter_free
 from .keeping import Keeper
 from .keylock import KeyLock
 from .lease import Lease
-from .steps import Steps, arun, run, shielded
+from .steps import Steps, arun, run
 from .terms import UNSET, MaybeSeconds, Terms, read_terms, refuse_words
 
 logger = logging.getLogger("django_redislock")
@@ -77,94 +77,67 @@ class ManyGuard(Keeper):
         super().__init__(terms)
         self._choice = choice
 
-    def _enter(self, names: Sequence[str]) -> tuple[Entry, list[Hold | None]]:
-        """Acquire what is not held yet, and enter the rest again.
+    def _enter(self, names: Sequence[str], entry: Entry) -> list[Hold | None]:
+        """Acquire what is not held yet, and enter the rest again. What fails leaves to be undone what it has entered.
 
         Gives a hold for each name, in their order; with `skip_locked` none for what is somebody's.
         """
-        return run(self._entering(names, self._acquire, self._let_go))
+        return run(self._entering(names, entry, self._acquire))
 
-    async def _aenter(self, names: Sequence[str]) -> tuple[Entry, list[Hold | None]]:
+    async def _aenter(self, names: Sequence[str], entry: Entry) -> list[Hold | None]:
         """As `_enter()`."""
-        return await arun(self._entering(names, self._aacquire, self._alet_go))
+        return await arun(self._entering(names, entry, self._aacquire))
 
-    def _entering(
-        self, names: Sequence[str], acquire: Callable[..., Any], let_go: Callable[[list[Hold]], Any]
-    ) -> Steps[tuple[Entry, list[Hold | None]]]:
-        place, flow = locks[self._terms.alias], current_flow()
+    def _entering(self, names: Sequence[str], entry: Entry, acquire: Callable[..., Any]) -> Steps[list[Hold | None]]:
+        place = locks[self._terms.alias]
         wanted = place.locks(names, model=self._model)
         kept = [lock.key.name for lock in wanted]
         by_key = dict(zip(kept, wanted, strict=True))
-        again = enter_all_again(flow, by_key.values())
-        entered = {hold.lock.key.name for hold in again}
+        enter_all_again(entry.flow, by_key.values(), entry.holds, limit=self._choice.limit)
+        entered = {hold.lock.key.name for hold in entry.holds}
         rest = [lock for key, lock in by_key.items() if key not in entered]
-        try:
-            again, spare = self._first(again)
-            if spare:
-                yield let_go(spare)
-            coming = self._acquiring(flow, rest, acquire, options=place.options, had=len(again))
-            holds = [*again, *(yield from coming)]
-        except BaseException:
-            yield let_go(again)
-            raise
-        entry = Entry(holds)
+        yield from self._acquiring(entry, rest, acquire, options=place.options)
         self._entries.append(entry)
-        found = {hold.lock.key.name: hold for hold in holds}
-        return entry, list(map(found.get, kept))
-
-    def _first(self, holds: list[Hold]) -> tuple[list[Hold], list[Hold]]:
-        """So many as are wanted, and the others."""
-        limit = self._choice.limit
-        return (holds, []) if limit is None else (holds[:limit], holds[limit:])
+        found = {hold.lock.key.name: hold for hold in entry.holds}
+        return list(map(found.get, kept))
 
     def _acquiring(
-        self, flow: Flow, rest: list[KeyLock], acquire: Callable[..., Any], *, options: Options, had: int
-    ) -> Steps[list[Hold]]:
+        self, entry: Entry, rest: list[KeyLock], acquire: Callable[..., Any], *, options: Options
+    ) -> Steps[None]:
+        had = len(entry.holds)
         limit = len(rest) if self._choice.limit is None else min(len(rest), self._choice.limit - had)
         if not limit:
-            return []
+            return
         ttl = options.ttl if self._terms.ttl is UNSET else self._terms.ttl
         wait = options.wait if self._terms.wait is UNSET else self._terms.wait
         try:
-            holds: list[Hold] = yield acquire(flow, rest, ttl=ttl, wait=wait, limit=limit)
+            yield acquire(entry, rest, ttl=ttl, wait=wait, limit=limit)
         except LockBusy as error:
             self._send(signals.lock_contended, error=error)
             raise
+        holds = entry.holds[had:]
         self._take_charge(holds, options)
         self._announce(holds)
-        return holds
 
-    def _acquire(self, flow: Flow, rest: list[KeyLock], *, ttl: float, wait: float | None, limit: int) -> list[Hold]:
+    def _acquire(self, entry: Entry, rest: list[KeyLock], *, ttl: float, wait: float | None, limit: int) -> None:
         if _get_running_loop() is not None:
             ensure_may_block()
         if self._choice.skips_locked:
-            return enter_free(flow, rest, ttl=ttl, limit=limit)
-        return enter_all(flow, sorted(rest, key=name_of_lock), ttl=ttl, wait=wait)
+            enter_free(entry.flow, rest, entry.holds, ttl=ttl, limit=limit)
+        else:
+            enter_all(entry.flow, sorted(rest, key=name_of_lock), entry.holds, ttl=ttl, wait=wait)
 
-    async def _aacquire(
-        self, flow: Flow, rest: list[KeyLock], *, ttl: float, wait: float | None, limit: int
-    ) -> list[Hold]:
+    async def _aacquire(self, entry: Entry, rest: list[KeyLock], *, ttl: float, wait: float | None, limit: int) -> None:
         if self._choice.skips_locked:
-            return await aenter_free(flow, rest, ttl=ttl, limit=limit)
-        return await aenter_all(flow, sorted(rest, key=name_of_lock), ttl=ttl, wait=wait)
+            await aenter_free(entry.flow, rest, entry.holds, ttl=ttl, limit=limit)
+        else:
+            await aenter_all(entry.flow, sorted(rest, key=name_of_lock), entry.holds, ttl=ttl, wait=wait)
 
     def _ensure_all_held(self, entry: Entry) -> None:
         """Raise `LeaseLost` when one that was entered again ended while the others were waited for."""
         lost = self._check(entry.holds)
         if lost is not None:
             raise lost
-
-    def _let_go(self, holds: list[Hold]) -> None:
-        """Take back an entering in which nothing was done yet."""
-        self._tell_late(self._leave(holds))
-
-    async def _alet_go(self, holds: list[Hold]) -> None:
-        """As `_let_go()`."""
-        self._tell_late(await shielded(self._aleave(holds)))
-
-    def _tell_late(self, failure: RedisLockError | None) -> None:
-        if failure is not None:
-            logger.warning("Known only when it was given back: %s", failure)
 
 
 name_of_lock: Callable[[KeyLock], str] = attrgetter("key.name")
@@ -197,17 +170,21 @@ class NamedLocks(ManyGuard):
         return NamedLock
 
     def __enter__(self) -> list[Lease]:
-        return run(self._giving_leases(self._enter, self._let_go))
+        entry = Entry([])
+        try:
+            return self._leases(entry, self._enter(self._plain_names, entry))
+        except BaseException as error:
+            self._undo(entry, error)
+            raise
 
     async def __aenter__(self) -> list[Lease]:
-        return await arun(self._giving_leases(self._aenter, self._alet_go))
-
-    def _giving_leases(self, enter: Callable[..., Any], let_go: Callable[..., Any]) -> Steps[list[Lease]]:
-        entry, holds = yield enter(self._plain_names)
+        entry = Entry([])
         try:
-            self._ensure_all_held(entry)
-        except BaseException:
-            self._entries.remove(entry)
-            yield let_go(entry.holds)
+            return self._leases(entry, await self._aenter(self._plain_names, entry))
+        except BaseException as error:
+            await self._aundo(entry, error)
             raise
+
+    def _leases(self, entry: Entry, holds: Sequence[Hold | None]) -> list[Lease]:
+        self._ensure_all_held(entry)
         return [hold.lease for hold in holds if hold is not None]

@@ -25,6 +25,8 @@ logger = logging.getLogger("django_redislock")
 
 Taken = dict["KeyLock", Lease]
 """What was acquired, each lease with its lock."""
+Take = Callable[[Taken], None]
+"""Is given what was acquired, and notes whose it is."""
 NAMED = 3
 """So many refusals are told in full."""
 
@@ -64,76 +66,89 @@ class Wish(NamedTuple):
             if fence
         }
 
-    def withdrawing(self) -> Steps[None]:
+    def withdrawing(self, taken: Taken) -> Steps[None]:
         """Given up on the way: we may be in a queue, and own what nobody would release."""
+        for lease in taken.values():
+            lease.end(None)
         try:
             yield self.store.leave_many([lock.key for lock in self.locks], token=self.token)
         except StoreUnavailable as error:
             logger.warning("Given up while acquiring, and what was taken ends with its ttl: %s", error)
 
 
-def acquire_all(locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float | None) -> Taken:
+def acquire_all(locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float | None, take: Take) -> None:
     """Take all keys for `ttl` seconds, waiting at most `wait` seconds for them (0: one try; `None`: for ever).
 
     `locks` are of one store, each once, in the order of their names: who waits for one of them holds only what
-    comes before it. Raises as `KeyLock.acquire()`; then none is held.
+    comes before it. Raises as `KeyLock.acquire()`; then none is held, unless `take` was through with them.
     """
-    return run(acquiring_all(locks[0].store.whole, locks, flow=flow, ttl=ttl, wait=wait))
+    run(acquiring_all(locks[0].store.whole, locks, flow=flow, ttl=ttl, wait=wait, take=take))
 
 
 async def aacquire_all(
-    locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float | None, look: Look | None = None
-) -> Taken:
+    locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float | None, take: Take, look: Look | None = None
+) -> None:
     """As `acquire_all()`, on an event loop. `look` as in `KeyLock.aacquire()`."""
-    return await arun(acquiring_all(locks[0].store.whole.twin, locks, flow=flow, ttl=ttl, wait=wait, look=look))
+    await arun(acquiring_all(locks[0].store.whole.twin, locks, flow=flow, ttl=ttl, wait=wait, take=take, look=look))
 
 
 def acquiring_all(
-    store: Any, locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float | None, look: Look | None = None
-) -> Steps[Taken]:
+    store: Any,
+    locks: Sequence[KeyLock],
+    *,
+    flow: str,
+    ttl: float,
+    wait: float | None,
+    take: Take,
+    look: Look | None = None,
+) -> Steps[None]:
     """The steps of `acquire_all()`."""
     wish = Wish(store, locks, new_token(flow), ttl, encode_current(), look)
-    asked_at = clock.now()
+    asked_at, taken = clock.now(), Taken()
     try:
         answer: TakenMany | Blocked | tuple[Edge, ...]
         if wait == 0:
             answer = yield wish.ask(Way.ALL)
         else:
             answer, asked_at = yield from standing_in_lines(wish, end=None if wait is None else asked_at + wait)
-        if isinstance(answer, TakenMany):
-            return wish.granted(answer, asked_at=asked_at)
-        raise refusal(answer, wait=wait) if isinstance(answer, Blocked) else deadlock(Key(answer[0].key), answer)
+        if not isinstance(answer, TakenMany):
+            raise refusal(answer, wait=wait) if isinstance(answer, Blocked) else deadlock(Key(answer[0].key), answer)
+        taken = wish.granted(answer, asked_at=asked_at)
+        take(taken)
     except StoreUnavailable:
         raise  # and the store has done what it can
     except BaseException as error:
         if wait != 0 or not isinstance(error, LockBusy):
-            yield from wish.withdrawing()
+            yield from wish.withdrawing(taken)
         raise
 
 
-def acquire_free(locks: Sequence[KeyLock], *, flow: str, ttl: float, limit: int) -> Taken:
+def acquire_free(locks: Sequence[KeyLock], *, flow: str, ttl: float, limit: int, take: Take) -> None:
     """Take those keys that are free, at most `limit` of them, the first ones first. Raises `StoreUnavailable`."""
-    return run(acquiring_free(locks[0].store.whole, locks, flow=flow, ttl=ttl, limit=limit))
+    run(acquiring_free(locks[0].store.whole, locks, flow=flow, ttl=ttl, limit=limit, take=take))
 
 
-async def aacquire_free(locks: Sequence[KeyLock], *, flow: str, ttl: float, limit: int) -> Taken:
+async def aacquire_free(locks: Sequence[KeyLock], *, flow: str, ttl: float, limit: int, take: Take) -> None:
     """As `acquire_free()`, on an event loop."""
-    return await arun(acquiring_free(locks[0].store.whole.twin, locks, flow=flow, ttl=ttl, limit=limit))
+    await arun(acquiring_free(locks[0].store.whole.twin, locks, flow=flow, ttl=ttl, limit=limit, take=take))
 
 
-def acquiring_free(store: Any, locks: Sequence[KeyLock], *, flow: str, ttl: float, limit: int) -> Steps[Taken]:
+def acquiring_free(
+    store: Any, locks: Sequence[KeyLock], *, flow: str, ttl: float, limit: int, take: Take
+) -> Steps[None]:
     """The steps of `acquire_free()`."""
     wish = Wish(store, locks, new_token(flow), ttl, encode_current())
-    asked_at = clock.now()
+    asked_at, taken = clock.now(), Taken()
     try:
         answer = yield wish.ask(Way.FREE, limit=limit)
+        assert isinstance(answer, TakenMany)  # nobody is refused who takes what there is
+        taken = wish.granted(answer, asked_at=asked_at)
+        take(taken)
     except StoreUnavailable:
         raise  # and the store has done what it can
     except BaseException:
-        yield from wish.withdrawing()
+        yield from wish.withdrawing(taken)
         raise
-    assert isinstance(answer, TakenMany)  # nobody is refused who takes what there is
-    return wish.granted(answer, asked_at=asked_at)
 
 
 def standing_in_lines(wish: Wish, *, end: float | None) -> Steps[tuple[TakenMany | Blocked | tuple[Edge, ...], float]]:

@@ -30,9 +30,8 @@ NAMED = 20
 class Ways(NamedTuple):
     """What is done in one way by threads and in another by tasks."""
 
-    enter: Callable[[Sequence[str]], Any]
+    enter: Callable[[Sequence[str], Entry], Any]
     find: Callable[[Entry, Mapping[str, tuple[Any, Hold | None]]], Any]
-    undo: Callable[[Entry, BaseException | None], Any]
     let_go: Callable[[list[Hold]], Any]
 
 
@@ -77,46 +76,63 @@ class RowLocks(RowKeeper, ManyGuard, Generic[M]):
 
     def __enter__(self) -> list[M]:
         ensure_visible_end(connections[self._using])
-        ways = Ways(enter=self._enter, find=self._find, undo=self._undo, let_go=self._let_go)
-        return run(self._locking(list(self._asked()), ways))
+        entry, ways = Entry([]), Ways(enter=self._enter, find=self._find, let_go=self._let_go)
+        try:
+            return run(self._locking(list(self._asked()), entry, ways))
+        except BaseException as error:
+            self._undo(entry, error)
+            raise
 
     async def __aenter__(self) -> list[M]:
         self._refuse_atomic()
-        asked = list(self._asked())
         find = sync_to_async(self._find_alone)
-        ways = Ways(enter=self._aenter, find=find, undo=self._aundo, let_go=self._alet_go)
-        return await arun(self._locking(asked, ways))
-
-    def _locking(self, asked: Sequence[tuple[str, Any]], ways: Ways) -> Steps[list[M]]:
-        entry, holds = yield from self._entering_all(asked, ways.enter)
+        entry, ways = Entry([]), Ways(enter=self._aenter, find=find, let_go=self._alet_go)
         try:
-            self._ensure_all_held(entry)
-            locked = {
-                name: (pk, hold)
-                for (name, pk), hold in zip(asked, holds, strict=True)
-                if hold is not None or not self._choice.skips_locked
-            }
-            rows: dict[str, M] = yield ways.find(entry, locked)
-            missing = [name for name in locked if name not in rows]
-            if missing and not self._choice.skips_locked:
-                raise self._does_not_exist([locked[name][0] for name in missing], rows, locked)
-            yield ways.let_go(self._spare(entry, [locked[name][1] for name in rows if name in locked]))
+            return await arun(self._locking(list(self._asked()), entry, ways))
         except BaseException as error:
-            yield ways.undo(entry, error)
+            await self._aundo(entry, error)
             raise
+
+    def _locking(self, asked: Sequence[tuple[str, Any]], entry: Entry, ways: Ways) -> Steps[list[M]]:
+        holds = yield from self._entering_all(asked, entry, ways)
+        self._ensure_all_held(entry)
+        locked = {
+            name: (pk, hold)
+            for (name, pk), hold in zip(asked, holds, strict=True)
+            if hold is not None or not self._choice.skips_locked
+        }
+        rows: dict[str, M] = yield ways.find(entry, locked)
+        missing = [name for name in locked if name not in rows]
+        if missing and not self._choice.skips_locked:
+            raise self._does_not_exist([locked[name][0] for name in missing], rows, locked)
+        yield from self._sparing(
+            entry, [hold for _, hold in map(locked.__getitem__, missing) if hold is not None], ways
+        )
         return [rows[name] for name, _ in asked if name in locked and name in rows]
 
-    def _entering_all(
-        self, asked: Sequence[tuple[str, Any]], enter: Callable[..., Any]
-    ) -> Steps[tuple[Entry, Sequence[Hold | None]]]:
+    def _entering_all(self, asked: Sequence[tuple[str, Any]], entry: Entry, ways: Ways) -> Steps[Sequence[Hold | None]]:
         """A hold for each row; none for what is somebody's, and none at all where the block goes on by version."""
         try:
-            entered: tuple[Entry, Sequence[Hold | None]] = yield enter([name for name, _ in asked])
-            return entered
+            holds: Sequence[Hold | None] = yield ways.enter([name for name, _ in asked], entry)
+            return holds
         except StoreUnavailable as away:
             if self._choice.skips_locked:
                 raise  # which are free, only Redis knows
-            return self._enter_by_version(away), [None] * len(asked)
+            yield ways.let_go(entry.holds)
+            self._enter_by_version(away, entry)
+            return [None] * len(asked)
+
+    def _sparing(self, entry: Entry, spare: list[Hold], ways: Ways) -> Steps[None]:
+        """Give back at once what turned out to have no row."""
+        without = set(map(id, spare))
+        kept = [hold for hold in entry.holds if id(hold) not in without]
+        try:
+            entry.holds = kept
+            yield ways.let_go(spare)
+        except BaseException:
+            if entry.holds is kept:
+                yield ways.let_go(spare)
+            raise
 
     def _find(self, entry: Entry, locked: Mapping[str, tuple[Any, Hold | None]]) -> dict[str, M]:
         """The rows, in the transaction."""
@@ -165,13 +181,6 @@ class RowLocks(RowKeeper, ManyGuard, Generic[M]):
             message += f" The database takes {', '.join(others)} for it: pass primary keys as the rows have them."
         error: Exception = self._model.DoesNotExist(message)  # type: ignore[attr-defined]  # each model has its own
         return error
-
-    def _spare(self, entry: Entry, holds: Sequence[Hold | None]) -> list[Hold]:
-        """What turned out to have no row, and is given back at once."""
-        kept = set(map(id, holds))
-        rest = [hold for hold in entry.holds if id(hold) not in kept]
-        entry.holds = [hold for hold in entry.holds if id(hold) in kept]
-        return rest
 
 
 def select_many(

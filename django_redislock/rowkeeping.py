@@ -18,7 +18,6 @@ from .entries import Entry
 from .exceptions import RedisLockError, StoreUnavailable
 from .handler import locks
 from .keeping import Keeper
-from .steps import shielded
 from .terms import UNSET, MaybeBool, Unset
 from .transactions import ensure_ended, leave_transaction, pins_snapshot, savepoints_of, users_blocks
 from .versions import version_field_of
@@ -45,24 +44,21 @@ class RowKeeper(Keeper):
         connection = connections[self._using]
         return [connection] if users_blocks(connection) else []
 
-    def _enter_by_version(self, away: StoreUnavailable) -> Entry:
+    def _enter_by_version(self, away: StoreUnavailable, entry: Entry) -> None:
         """Go on without locks: the rows' versions decide what is saved. Raises `away` where that is not wanted."""
         on_outage = locks[self._terms.alias].options.on_outage if self._on_outage is UNSET else self._on_outage
         if on_outage is not OnOutage.OPTIMISTIC or self._model is None or version_field_of(self._model) is None:
             raise away
         logger.warning("Without lock and by version alone: %r. %s", self, away)
         self._send(signals.store_unavailable, error=away)
-        entry = Entry([])
         self._entries.append(entry)
-        return entry
 
     def _begin(self, entry: Entry) -> bool:
         """Open the transaction; says whether only a locking read is sure to read what is newest."""
         joins, newest = self._join(entry)
         if self._atomic:
-            atomic = Atomic(self._using, savepoint=True, durable=False)
-            atomic.__enter__()
-            entry.atomic, entry.commits = atomic, not joins
+            entry.atomic, entry.commits = Atomic(self._using, savepoint=True, durable=False), not joins
+            entry.atomic.__enter__()
         return newest
 
     def _refuse_atomic(self) -> None:
@@ -98,32 +94,23 @@ class RowKeeper(Keeper):
 
     def _end_torn(self, torn: BaseException, entry: Entry | None, find: Callable[[], Entry]) -> None:
         entry = entry or find()
-        connection = connections[self._using]
-        if entry.atomic is not None and entry.atomic in connection.atomic_blocks:
-            leave_transaction(entry.atomic, torn)
-        elif entry.commits:
-            ensure_ended(connection)
+        self._roll_back(entry, torn)
         super()._end_torn(torn, entry, find)
 
-    async def _aundo(self, entry: Entry, error: BaseException | None) -> None:
-        """As `_undo()`, where there is no transaction."""
-        self._entries.remove(entry)
-        failure = await shielded(self._aleave(entry.holds))
-        if failure is not None:
-            logger.warning("Known only when it was given back: %s", failure)
-
     def _undo(self, entry: Entry, error: BaseException | None) -> None:
-        """Take back an entering in which nothing was done yet."""
         try:
-            self._entries.remove(entry)
-            if entry.atomic is not None:
-                leave_transaction(entry.atomic, error)
-            failure = self._leave(entry.holds)
+            self._roll_back(entry, error)
+            super()._undo(entry, error)
         except BaseException as torn:
             self._end_torn(torn, entry, self._exited_entry)
             raise
-        if failure is not None:
-            logger.warning("Known only when it was given back: %s", failure)
+
+    def _roll_back(self, entry: Entry, error: BaseException | None) -> None:
+        connection = connections[self._using]
+        if entry.atomic is not None and entry.atomic in connection.atomic_blocks:
+            leave_transaction(entry.atomic, error)
+        elif entry.commits:
+            ensure_ended(connection)
 
 
 class Selection:

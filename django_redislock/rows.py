@@ -178,8 +178,13 @@ class RowLock(RowKeeper, Guard, Generic[M]):
 
     def __enter__(self) -> M:
         ensure_visible_end(connections[self._using])
-        enter: Enter = lambda name, select: self._enter(name, meanwhile=select)
-        return run(self._locking(self._source.find(), enter, self._read, self._undo))
+        coming: list[Entry] = []
+        enter: Enter = lambda name, select: self._enter(name, coming, meanwhile=select)
+        try:
+            return run(self._locking(self._source.find(), enter, self._read, self._undo))
+        except BaseException as error:
+            self._give_up(coming, error)
+            raise
 
     async def __aenter__(self) -> M:
         self._refuse_atomic()
@@ -212,7 +217,8 @@ class RowLock(RowKeeper, Guard, Generic[M]):
             try:
                 entry: Entry = yield enter(name, select)
             except StoreUnavailable as away:
-                entry = self._enter_by_version(away)
+                entry = Entry([])
+                self._enter_by_version(away, entry)
             try:
                 row: M = yield read(entry, select)
             except BaseException as error:

@@ -26,3 +26,9 @@ def tell(failure: RedisLockError | None, error: BaseException | None) -> None:
     if error is None:
         raise failure
     error.add_note(str(failure))
+
+
+def tell_late(failure: RedisLockError | None) -> None:
+    """Log the failure where it changes nothing any more."""
+    if failure is not None:
+        logger.warning("Known only when it was given back: %s", failure)

@@ -84,6 +84,7 @@ LAYERS = {
         "cluster",
         "conf",
         "conflicts",
+        "deferred",
         "entries",
         "forcing",
         "guardedsaves",

@@ -236,6 +236,48 @@ def test_what_the_block_around_it_has_entered_stays_held(lock_alias, give_back, 
         assert is_free("a")
 
 
+GUARDS = {
+    "name": lambda: lock("b"),
+    "several": lambda: lock_many(["a", "b", "c"]),
+    "free": lambda: lock_many(["a", "b", "c"], skip_locked=True, limit=2),
+}
+
+
+@pytest.mark.parametrize("around", [False, True], ids=["new", "again"])
+@pytest.mark.parametrize("make", GUARDS.values(), ids=GUARDS)
+def test_torn_while_it_is_entered_it_is_left(lock_alias, make, around, told):
+    for tearing in tearings(first=0, more_than=15):
+        with lock("b") if around else nullcontext():
+            guard = make()
+            with torn_by(tearing):
+                guard.__enter__()
+            if not tearing.has_come:
+                leave(guard)
+            assert ([is_free(name) for name in "abc"], guard._entries) == ([True, not around, True], [])
+            assert holds() == ([("b", 1)] if around else [])
+        assert is_free("b")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
+def test_torn_while_a_row_is_entered_it_is_left(db_alias, several, told):
+    accounts = [Account.objects.using(db_alias).create(name=name) for name in "ab"]
+    pks = [account.pk for account in accounts]
+    names = [f"testapp.Account:{pk}" for pk in pks]
+    objects = Account.objects.using(db_alias)
+    for tearing in tearings(first=0):
+        with lock(names[1]):
+            guard: Any = objects.locked_many([*pks, 999], skip_locked=True) if several else objects.locked(pks[0])
+            with torn_by(tearing):
+                guard.__enter__()
+            if not tearing.has_come:
+                leave(guard)
+            assert (is_free(names[0]), holds(), guard._entries) == (True, [(names[1], 1)], [])
+            assert not is_in_transaction(connections[db_alias])
+    assert is_free("testapp.Account:999")
+    assert {lease.key.name for lease in told.too_early} <= {"testapp.Account:999"}  # which is no row
+
+
 def test_torn_while_redis_is_silent_it_is_given_back_when_that_answers(real_redis):
     client, guard = client_of(real_redis), lock("a", alias=real_redis)
 
