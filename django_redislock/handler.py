@@ -275,7 +275,8 @@ class LockHandler(BaseConnectionHandler):  # type: ignore[type-arg]  # generic i
             return found
         if alias not in self.settings:
             raise InvalidLockSettings(f"REDISLOCK has no alias {alias!r}; there are {', '.join(self.settings)}.")
-        made: Locks = super().__getitem__(alias)
+        # Of threads that come first together, all go on with what the first of them has made: a process listens once.
+        made: Locks = vars(self._connections).setdefault(alias, self.create_connection(alias))
         return made
 
     def create_connection(self, alias: str) -> Locks:

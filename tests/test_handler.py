@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any
 
@@ -14,9 +16,9 @@ from django.test import override_settings
 from django_redis import get_redis_connection
 
 from django_redislock import InvalidLockSettings, LockBusy, StoreUnavailable, lock
-from django_redislock.handler import Locks, locks
+from django_redislock.handler import LockHandler, Locks, locks
 from django_redislock.stores.redis import RedisStore
-from tests.flows import elsewhere, is_free
+from tests.flows import PATIENCE, elsewhere, is_free
 from tests.testapp.models import Account, AccountProxy, Restaurant
 
 SECRET = "hunter2"
@@ -140,6 +142,22 @@ def test_the_settings_ttl_and_wait_are_used(lock_alias):
 def test_caches_share_locks_when_their_prefix_is_the_same(aliases, one, other, shared):
     with aliases(default=one, other=other):
         assert excludes("default", "other") is shared
+
+
+def test_threads_that_come_first_together_share_what_the_first_has_made():
+    both = threading.Barrier(2)
+
+    class Slow(LockHandler):
+        """Makes nothing before two threads want it."""
+
+        def create_connection(self, alias: str) -> Locks:
+            both.wait(PATIENCE)
+            return super().create_connection(alias)
+
+    handler = Slow()
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(handler.__getitem__, ["default"] * 2)
+    assert one is other is handler["default"]
 
 
 def test_the_prefix_stands_in_front_of_every_key(lock_alias, aliases):
