@@ -206,7 +206,8 @@ def enter_all_again(flow: Flow, locks: Iterable[KeyLock], into: list[Hold], *, l
     As for `Flow.find_trusted()`.
     """
     for hold in [hold for hold in flow.find_all(locks) if hold.lease.trusted][:limit]:
-        hold.count, into[len(into) :] = hold.count + 1, (hold,)  # both or neither, when a signal's handler raises
+        # Both or neither, when a signal's handler raises: nothing is called between the two.
+        into[len(into) :], hold.count = (hold,), hold.count + 1
 
 
 def enter_all(flow: Flow, locks: Sequence[KeyLock], into: list[Hold], *, ttl: float, wait: float | None) -> None:
