@@ -18,7 +18,6 @@
 local ttl, holder, channel, way, limit = ARGV[3], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7])
 
 -- include: now
-local now_ms = sub(now, 1, -4)
 
 -- Makes the token the owner of the chosen locks, all with one fence, those that it owns already for another ttl. Gives
 -- the answer.
@@ -28,7 +27,7 @@ local function take(chosen, values)
     local hoped = now
     -- include: fence
     local value, number = mine .. fence .. ' ' .. now .. ' ' .. holder, tonumber(fence)
-    local expires, entries = string.format('%.0f', now_ms + ttl), {}
+    local expires, entries = string.format('%.0f', sub(now, 1, -4) + ttl), {}
     for place = 1, #chosen do
       local lock = chosen[place]
       local key, before = keys[lock], values[lock]
@@ -42,15 +41,13 @@ local function take(chosen, values)
       entries[2 * place - 1], entries[2 * place] = expires, key
     end
 
-    -- As in parts/held.lua and acquire.lua.
-    local index_ttl = call('PTTL', held_key)
+    -- As in parts/held.lua.
+    -- include: index
     change_held('ZADD', entries)
     if index_ttl < tonumber(ttl) then
       call('PEXPIRE', held_key, ttl)
     end
-    if index_ttl ~= -2 then
-      call('ZREMRANGEBYSCORE', held_key, '-inf', now_ms)
-    end
+    -- include: tidy
     if new == count then
       return {1, number}
     end
