@@ -29,6 +29,7 @@ from .rows import RowLock
 from .seconds import read_wait
 from .steps import Steps, arun, run
 from .targets import Found, Target
+from .telling import tell_late
 from .terms import UNSET, LockTerms, MaybeBool
 
 logger = logging.getLogger("django_redislock")
@@ -149,4 +150,4 @@ class Kept:
         try:
             await self._lock.__aexit__(kind, error, traceback)
         except RedisLockError as late:
-            logger.warning("Known only when it was given back: %s", late)
+            tell_late(late)
