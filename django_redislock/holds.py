@@ -14,12 +14,13 @@ import os
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from functools import partial
+from itertools import compress
 from typing import TYPE_CHECKING
 from weakref import ref
 
 from . import forks
 from .lookout import Lookout, Owner
-from .manylock import Taken, aacquire_all, aacquire_free, acquire_all, acquire_free
+from .manylock import Take, aacquire_all, aacquire_free, acquire_all, acquire_free
 from .runners import Runner, current_task
 
 if TYPE_CHECKING:
@@ -82,25 +83,37 @@ class Flow:
 
     def add(self, holds: Iterable[Hold]) -> None:
         """Note that this flow owns their leases."""
+        self._add({hold.lock.slot: hold for hold in holds})
+
+    def _add(self, holds: dict[tuple[str, str], Hold]) -> None:
         if not self._runner.is_alive:  # one context may be that of several tasks, one after the other
             self._runner = Runner()
-        for hold in holds:
-            self._holds[hold.lock.slot] = hold
+        self._holds.update(holds)
 
-    def add_taken(self, into: list[Hold], taken: Taken) -> None:
-        """As `add()`, for new holds, which are put on a list first: a signal's handler may raise in between."""
-        holds = [Hold(self, lock, lease) for lock, lease in taken.items()]
-        into += holds
-        self.add(holds)
+    def prepare(self, into: list[Hold], locks: Sequence[KeyLock], leases: Sequence[Lease]) -> Take:
+        """Make the holds that there will be if the leases are granted; what is given notes those that were.
+
+        They are put on a list first: a signal's handler may raise in between.
+        """
+        holds = {lock.slot: Hold(self, lock, lease) for lock, lease in zip(locks, leases, strict=True)}
+
+        def take(fences: Sequence[int]) -> None:
+            taken = dict(compress(holds.items(), fences)) if 0 in fences else holds
+            into.extend(taken.values())
+            self._add(taken)
+
+        return take
 
     def living_holds(self) -> list[Hold]:
         """What it holds, as long as its thread lives: what that has left behind nobody will give back."""
         return list(self._holds.values()) if self._runner.is_alive else []
 
-    def forget(self, hold: Hold) -> None:
-        """The lease of this hold is owned no more."""
-        if self._holds.get(hold.lock.slot) is hold:
-            del self._holds[hold.lock.slot]
+    def forget(self, holds: Iterable[Hold]) -> None:
+        """The leases of these holds are owned no more."""
+        for hold in holds:
+            slot = hold.lock.slot
+            if self._holds.get(slot) is hold:
+                del self._holds[slot]
 
     def proves_itself(self) -> bool:
         """Whether the code that asks runs in this flow's own context, or it waits for that; and in its own process."""
@@ -160,24 +173,26 @@ forks.in_child(_flows.clear)
 def leave_all(holds: list[Hold], *, last: bool = True) -> None:
     """Undo one entering of each. Those stay on the list for which it was the last one: they are to be released.
 
-    `last`: whether to undo that as well. A signal's handler may raise between any two lines. Called again after that
-    it does the rest: each line either counts and takes off the list, or may be done twice.
+    All are of one flow. `last`: whether to undo that as well. A signal's handler may raise between any two lines.
+    Called again after that it does the rest: each line either counts and takes off the list, or may be done twice.
     """
     index = len(holds)
     for hold in reversed(holds):
         index -= 1
-        if hold.count > 1:
+        count = hold.count
+        if count > 1:
             hold.closing = False
             hold.count, holds[index], holds[-1:] = hold.count - 1, holds[-1], ()
-        elif not last:
+        elif count or not last:
             continue
-        elif hold.count:
-            hold.flow.forget(hold)
-            hold.count = 0
         elif hold.lease.ended:
             holds[index], holds[-1:] = holds[-1], ()
         else:
             hold.lease.end(None)  # its release may have been asked for: no answer to another one is about a loss
+    if last and holds:
+        holds[0].flow.forget(holds)
+        for hold in holds:
+            hold.count = 0
 
 
 def held_here() -> list[Hold]:
@@ -212,16 +227,16 @@ def enter_all_again(flow: Flow, locks: Iterable[KeyLock], into: list[Hold], *, l
 
 def enter_all(flow: Flow, locks: Sequence[KeyLock], into: list[Hold], *, ttl: float, wait: float | None) -> None:
     """Acquire the locks for the flow. As `acquire_all()`."""
-    acquire_all(locks, flow=flow.name, ttl=ttl, wait=wait, take=partial(flow.add_taken, into))
+    acquire_all(locks, flow=flow.name, ttl=ttl, wait=wait, prepare=partial(flow.prepare, into, locks))
 
 
 async def aenter_all(flow: Flow, locks: Sequence[KeyLock], into: list[Hold], *, ttl: float, wait: float | None) -> None:
     """As `enter_all()`, on an event loop."""
     lookout = flow.lookout(locks)
     look = None if lookout is None else lookout.look
-    take = partial(flow.add_taken, into)
+    prepare = partial(flow.prepare, into, locks)
     try:
-        await aacquire_all(locks, flow=flow.name, ttl=ttl, wait=wait, take=take, look=look)
+        await aacquire_all(locks, flow=flow.name, ttl=ttl, wait=wait, prepare=prepare, look=look)
     finally:
         if lookout is not None:
             lookout.end()
@@ -229,9 +244,9 @@ async def aenter_all(flow: Flow, locks: Sequence[KeyLock], into: list[Hold], *, 
 
 def enter_free(flow: Flow, locks: Sequence[KeyLock], into: list[Hold], *, ttl: float, limit: int) -> None:
     """Acquire those of the locks that are free for the flow. As `acquire_free()`."""
-    acquire_free(locks, flow=flow.name, ttl=ttl, limit=limit, take=partial(flow.add_taken, into))
+    acquire_free(locks, flow=flow.name, ttl=ttl, limit=limit, prepare=partial(flow.prepare, into, locks))
 
 
 async def aenter_free(flow: Flow, locks: Sequence[KeyLock], into: list[Hold], *, ttl: float, limit: int) -> None:
     """As `enter_free()`, on an event loop."""
-    await aacquire_free(locks, flow=flow.name, ttl=ttl, limit=limit, take=partial(flow.add_taken, into))
+    await aacquire_free(locks, flow=flow.name, ttl=ttl, limit=limit, prepare=partial(flow.prepare, into, locks))

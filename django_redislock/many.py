@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from asyncio import _get_running_loop
 from collections.abc import Callable, Iterable, Sequence
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 from . import signals
@@ -91,15 +90,15 @@ class ManyGuard(Keeper):
     def _entering(self, names: Sequence[str], entry: Entry, acquire: Callable[..., Any]) -> Steps[list[Hold | None]]:
         place = locks[self._terms.alias]
         wanted = place.locks(names, model=self._model)
-        kept = [lock.key.name for lock in wanted]
-        by_key = dict(zip(kept, wanted, strict=True))
+        by_key = {lock.key.name: lock for lock in wanted}
         enter_all_again(entry.flow, by_key.values(), entry.holds, limit=self._choice.limit)
         entered = {hold.lock.key.name for hold in entry.holds}
-        rest = [lock for key, lock in by_key.items() if key not in entered]
+        left = [key for key in by_key if key not in entered] if entered else by_key
+        rest = [by_key[key] for key in (left if self._choice.skips_locked else sorted(left))]
         yield from self._acquiring(entry, rest, acquire, options=place.options)
         self._entries.append(entry)
         found = {hold.lock.key.name: hold for hold in entry.holds}
-        return list(map(found.get, kept))
+        return [found.get(lock.key.name) for lock in wanted]
 
     def _acquiring(
         self, entry: Entry, rest: list[KeyLock], acquire: Callable[..., Any], *, options: Options
@@ -125,22 +124,19 @@ class ManyGuard(Keeper):
         if self._choice.skips_locked:
             enter_free(entry.flow, rest, entry.holds, ttl=ttl, limit=limit)
         else:
-            enter_all(entry.flow, sorted(rest, key=name_of_lock), entry.holds, ttl=ttl, wait=wait)
+            enter_all(entry.flow, rest, entry.holds, ttl=ttl, wait=wait)
 
     async def _aacquire(self, entry: Entry, rest: list[KeyLock], *, ttl: float, wait: float | None, limit: int) -> None:
         if self._choice.skips_locked:
             await aenter_free(entry.flow, rest, entry.holds, ttl=ttl, limit=limit)
         else:
-            await aenter_all(entry.flow, sorted(rest, key=name_of_lock), entry.holds, ttl=ttl, wait=wait)
+            await aenter_all(entry.flow, rest, entry.holds, ttl=ttl, wait=wait)
 
     def _ensure_all_held(self, entry: Entry) -> None:
         """Raise `LeaseLost` when one that was entered again ended while the others were waited for."""
         lost = self._check(entry.holds)
         if lost is not None:
             raise lost
-
-
-name_of_lock: Callable[[KeyLock], str] = attrgetter("key.name")
 
 
 class NamedLocks(ManyGuard):

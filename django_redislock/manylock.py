@@ -6,14 +6,14 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import clock
 from .exceptions import LockBusy, StoreUnavailable
 from .holder import encode_current
 from .keylock import busy, deadlock, ended_all, new_token
 from .keys import Key
-from .lease import Lease
+from .lease import Lease, begin_all, note_released
 from .steps import Steps, arun, run
 from .stores.base import Answer, Blocked, Edge, Store, TakenMany, Way
 from .waiting import FIRST_PAUSE, Look, bounded, listening, next_pause
@@ -23,27 +23,32 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("django_redislock")
 
-Taken = dict["KeyLock", Lease]
-"""What was acquired, each lease with its lock."""
-Take = Callable[[Taken], None]
-"""Is given what was acquired, and notes whose it is."""
+Take = Callable[[Sequence[int]], None]
+"""Is given a fence for each lock, 0 for one that was not acquired, and notes whose they are."""
+Prepare = Callable[[Sequence[Lease]], Take]
+"""Is given the leases that there will be if all locks are acquired."""
 NAMED = 3
 """So many refusals are told in full."""
 
-ttl_of: Callable[[Lease], float] = attrgetter("ttl")
 
-
-class Wish(NamedTuple):
+class Wish:
     """What somebody wants: the keys for a token and `ttl` seconds."""
 
-    store: Any
-    """Whom to ask: the store, or its twin on an event loop."""
-    locks: Sequence[KeyLock]
-    token: str
-    ttl: float
-    holder: str
-    look: Look | None = None
-    """As in `Request`."""
+    __slots__ = ("_leases", "_prepare", "_take", "holder", "locks", "look", "store", "token", "ttl")
+
+    def __init__(
+        self, store: Any, locks: Sequence[KeyLock], *, flow: str, ttl: float, prepare: Prepare, look: Look | None = None
+    ) -> None:
+        """`store`: whom to ask, the store or its twin on an event loop. `look`: as in `Request`."""
+        self.store = store
+        self.locks = locks
+        self.token = new_token(flow)
+        self.ttl = ttl
+        self.holder = encode_current()
+        self.look = look
+        self._prepare = prepare
+        self._leases: Sequence[Lease] = ()
+        self._take: Take | None = None
 
     def ask(self, way: Way, *, limit: int | None = None, channel: str = "") -> Any:
         """Ask the store."""
@@ -55,41 +60,49 @@ class Wish(NamedTuple):
             way=way,
             limit=len(self.locks) if limit is None else limit,
             channel=channel,
+            meanwhile=self.make,
         )
 
-    def granted(self, taken: TakenMany, *, asked_at: float) -> Taken:
-        """The leases of the locks that were taken with the question asked at `asked_at`."""
-        token, ttl = self.token, self.ttl
-        return {
-            lock: Lease(lock.key, token, ttl, lock).begin(fence, asked_at)
-            for lock, fence in zip(self.locks, taken.fences, strict=True)
-            if fence
-        }
+    def make(self) -> Take:
+        """Make the leases, unless that is done: before the answer is there it costs no time."""
+        if self._take is None:
+            token, ttl = self.token, self.ttl
+            self._leases = [Lease(lock.key, token, ttl, lock) for lock in self.locks]
+            self._take = self._prepare(self._leases)
+        return self._take
 
-    def withdrawing(self, taken: Taken) -> Steps[None]:
+    def take(self, taken: TakenMany, *, asked_at: float) -> None:
+        """Begin the leases of the locks that were taken with the question asked at `asked_at`."""
+        take = self.make()
+        begin_all(self._leases, taken.fences, asked_at)
+        take(taken.fences)
+
+    def withdrawing(self) -> Steps[None]:
         """Given up on the way: we may be in a queue, and own what nobody would release."""
-        for lease in taken.values():
-            lease.end(None)
+        note_released(self._leases)
         try:
             yield self.store.leave_many([lock.key for lock in self.locks], token=self.token)
         except StoreUnavailable as error:
             logger.warning("Given up while acquiring, and what was taken ends with its ttl: %s", error)
 
 
-def acquire_all(locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float | None, take: Take) -> None:
+def acquire_all(locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float | None, prepare: Prepare) -> None:
     """Take all keys for `ttl` seconds, waiting at most `wait` seconds for them (0: one try; `None`: for ever).
 
     `locks` are of one store, each once, in the order of their names: who waits for one of them holds only what
-    comes before it. Raises as `KeyLock.acquire()`; then none is held, unless `take` was through with them.
+    comes before it. `prepare` may be called while the answer is on its way, and what it gives once they are acquired.
+    Raises as `KeyLock.acquire()`; then none is held, unless that was through with them.
     """
-    run(acquiring_all(locks[0].store.whole, locks, flow=flow, ttl=ttl, wait=wait, take=take))
+    run(acquiring_all(locks[0].store.whole, locks, flow=flow, ttl=ttl, wait=wait, prepare=prepare))
 
 
 async def aacquire_all(
-    locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float | None, take: Take, look: Look | None = None
+    locks: Sequence[KeyLock], *, flow: str, ttl: float, wait: float | None, prepare: Prepare, look: Look | None = None
 ) -> None:
     """As `acquire_all()`, on an event loop. `look` as in `KeyLock.aacquire()`."""
-    await arun(acquiring_all(locks[0].store.whole.twin, locks, flow=flow, ttl=ttl, wait=wait, take=take, look=look))
+    await arun(
+        acquiring_all(locks[0].store.whole.twin, locks, flow=flow, ttl=ttl, wait=wait, prepare=prepare, look=look)
+    )
 
 
 def acquiring_all(
@@ -99,12 +112,12 @@ def acquiring_all(
     flow: str,
     ttl: float,
     wait: float | None,
-    take: Take,
+    prepare: Prepare,
     look: Look | None = None,
 ) -> Steps[None]:
     """The steps of `acquire_all()`."""
-    wish = Wish(store, locks, new_token(flow), ttl, encode_current(), look)
-    asked_at, taken = clock.now(), Taken()
+    wish = Wish(store, locks, flow=flow, ttl=ttl, prepare=prepare, look=look)
+    asked_at = clock.now()
     try:
         answer: TakenMany | Blocked | tuple[Edge, ...]
         if wait == 0:
@@ -113,41 +126,39 @@ def acquiring_all(
             answer, asked_at = yield from standing_in_lines(wish, end=None if wait is None else asked_at + wait)
         if not isinstance(answer, TakenMany):
             raise refusal(answer, wait=wait) if isinstance(answer, Blocked) else deadlock(Key(answer[0].key), answer)
-        taken = wish.granted(answer, asked_at=asked_at)
-        take(taken)
+        wish.take(answer, asked_at=asked_at)
     except StoreUnavailable:
         raise  # and the store has done what it can
     except BaseException as error:
         if wait != 0 or not isinstance(error, LockBusy):
-            yield from wish.withdrawing(taken)
+            yield from wish.withdrawing()
         raise
 
 
-def acquire_free(locks: Sequence[KeyLock], *, flow: str, ttl: float, limit: int, take: Take) -> None:
+def acquire_free(locks: Sequence[KeyLock], *, flow: str, ttl: float, limit: int, prepare: Prepare) -> None:
     """Take those keys that are free, at most `limit` of them, the first ones first. Raises `StoreUnavailable`."""
-    run(acquiring_free(locks[0].store.whole, locks, flow=flow, ttl=ttl, limit=limit, take=take))
+    run(acquiring_free(locks[0].store.whole, locks, flow=flow, ttl=ttl, limit=limit, prepare=prepare))
 
 
-async def aacquire_free(locks: Sequence[KeyLock], *, flow: str, ttl: float, limit: int, take: Take) -> None:
+async def aacquire_free(locks: Sequence[KeyLock], *, flow: str, ttl: float, limit: int, prepare: Prepare) -> None:
     """As `acquire_free()`, on an event loop."""
-    await arun(acquiring_free(locks[0].store.whole.twin, locks, flow=flow, ttl=ttl, limit=limit, take=take))
+    await arun(acquiring_free(locks[0].store.whole.twin, locks, flow=flow, ttl=ttl, limit=limit, prepare=prepare))
 
 
 def acquiring_free(
-    store: Any, locks: Sequence[KeyLock], *, flow: str, ttl: float, limit: int, take: Take
+    store: Any, locks: Sequence[KeyLock], *, flow: str, ttl: float, limit: int, prepare: Prepare
 ) -> Steps[None]:
     """The steps of `acquire_free()`."""
-    wish = Wish(store, locks, new_token(flow), ttl, encode_current())
-    asked_at, taken = clock.now(), Taken()
+    wish = Wish(store, locks, flow=flow, ttl=ttl, prepare=prepare)
+    asked_at = clock.now()
     try:
         answer = yield wish.ask(Way.FREE, limit=limit)
         assert isinstance(answer, TakenMany)  # nobody is refused who takes what there is
-        taken = wish.granted(answer, asked_at=asked_at)
-        take(taken)
+        wish.take(answer, asked_at=asked_at)
     except StoreUnavailable:
         raise  # and the store has done what it can
     except BaseException:
-        yield from wish.withdrawing(taken)
+        yield from wish.withdrawing()
         raise
 
 
@@ -223,7 +234,7 @@ async def arelease_all(held: Sequence[Owned]) -> list[Answer]:
 
 def releasing_all(held: Sequence[Owned], whom: Callable[[Store], Any]) -> Steps[list[Answer]]:
     """The steps for several; `whom` says whom to ask instead of a store."""
-    tokens = dict.fromkeys([one.lease.token for one in held])
+    tokens = {one.lease.token for one in held}
     if len(tokens) == 1:
         return (yield from releasing_acquisition(held, whom))
     answers: dict[Owned, Answer] = {}
@@ -237,8 +248,9 @@ def releasing_acquisition(held: Sequence[Owned], whom: Callable[[Store], Any]) -
     """The steps for what was acquired with one token."""
     lock, leases = held[0].lock, [one.lease for one in held]
     lock.ensure_ours(leases[0])
+    ttls = {lease.ttl for lease in leases}
     answers: list[Answer] = yield whom(lock.store.whole).release_many(
-        [lease.key for lease in leases], token=leases[0].token, ttl=max(map(ttl_of, leases))
+        [lease.key for lease in leases], token=leases[0].token, ttl=max(ttls)
     )
     ended_all(leases, answers)
     return answers

@@ -34,7 +34,9 @@ from django_redislock import (
 )
 from django_redislock.handler import locks
 from django_redislock.keys import Key, bucket_of
+from django_redislock.lease import Lease
 from django_redislock.manyrows import RowLocks
+from django_redislock.stores import asking, straight
 from django_redislock.stores.base import Answer, Renewal, Way
 from django_redislock.stores.redis import RedisStore
 from tests.flows import client_of, elsewhere, is_free, peer
@@ -123,6 +125,25 @@ class TestNames:
             assert len(asked) == 1
         assert len(asked) == 2
         assert all_free("name-0", "name-500", "name-999")
+
+    def test_the_leases_are_made_while_the_answer_is_on_its_way(self, lock_alias, monkeypatch):
+        made: list[int] = []
+        make, read = Lease.__init__, straight.read_answer
+
+        def counting(lease: Lease, *what: Any) -> None:
+            made[-1] += 1
+            make(lease, *what)
+
+        def noting(connection: Any) -> Any:
+            made.append(0)
+            return read(connection)
+
+        with lock_many(NAMES):  # opens the connection
+            monkeypatch.setattr(Lease, "__init__", counting)
+            monkeypatch.setattr(asking, "read_answer", noting)
+            made.append(0)
+            with lock_many(["d", "e"]):
+                assert made == [2, 0]
 
     def test_many_refusals_are_counted(self, lock_alias, held_elsewhere):
         names = [f"name-{number}" for number in range(10)]
@@ -340,6 +361,14 @@ class TestInTheStore:
         store.release_many(list(map(Key, given)), token=self.TERMS["token"], ttl=60)
         left = {name for name in names if name in self.index(lock_alias)}
         assert left == set(kept)
+
+    @pytest.mark.parametrize(("number", "is_tree"), [(32, False), (33, True)])
+    def test_many_are_noted_in_a_tree(self, real_redis, number, is_tree):
+        """A list is gone through for each of them."""
+        names, store = names_in(1, number), locks[real_redis].store
+        store.acquire_many(**self.all(names))
+        assert (client_of(real_redis).object("encoding", HELD_INDEX) == b"skiplist") is is_tree
+        assert set(self.index(real_redis)) == set(names)
 
     def test_an_index_that_is_used_keeps_its_longest_end(self, store, lock_alias):
         one, *others = names_in(1, 4)

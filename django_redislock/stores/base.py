@@ -195,7 +195,16 @@ class Store(Protocol):
         """Wait no more; what was granted in the meantime goes to the next."""
 
     def acquire_many(
-        self, keys: Sequence[Key], *, token: str, ttl: float, holder: str, way: Way, limit: int, channel: str = ""
+        self,
+        keys: Sequence[Key],
+        *,
+        token: str,
+        ttl: float,
+        holder: str,
+        way: Way,
+        limit: int,
+        channel: str = "",
+        meanwhile: Callable[[], object] | None = None,
     ) -> TakenMany | Blocked | tuple[Edge, ...]:
         """Take the keys, at most `limit` of them, for one token; those it holds already are its for a new ttl.
 

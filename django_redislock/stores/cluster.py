@@ -114,14 +114,14 @@ class ClusterStore:
         return self.part(key).follow(key, flow=flow)
 
     def acquire_many(
-        self, keys: Sequence[Key], *, token: str, ttl: float, holder: str, way: Way, limit: int, channel: str = ""
+        self, keys: Sequence[Key], *, token: str, way: Way, limit: int, channel: str = "", **wanted: Any
     ) -> TakenMany | Blocked | tuple[Edge, ...]:
         """As `Store.acquire_many()`; but two who want all or none may meet half way, and both get none."""
 
         def ask(group: Group, most: int, heard_on: str = "") -> TakenMany | Blocked | tuple[Edge, ...]:
             store, places = group
             own = [keys[place] for place in places]
-            return store.acquire_many(own, token=token, ttl=ttl, holder=holder, way=way, limit=most, channel=heard_on)
+            return store.acquire_many(own, token=token, way=way, limit=most, channel=heard_on, **wanted)
 
         try:
             if way is Way.FREE:

@@ -78,7 +78,7 @@ class ManyVerbs:
         self._in_slot = root is not None
 
     def acquire(
-        self, keys: Sequence[Key], *, token: str, ttl: float, holder: str, way: Way, limit: int, channel: str
+        self, keys: Sequence[Key], *, token: str, ttl: float, holder: str, way: Way, limit: int, channel: str = ""
     ) -> Call[TakenMany | Blocked | tuple[Edge, ...]]:
         """Take the keys, or learn who holds which."""
         layout = self._layout(keys)
@@ -132,4 +132,4 @@ def read_acquire_many(keys: Sequence[Key], reply: list[Any]) -> TakenMany | Bloc
 
 def read_answers(reply: Any) -> list[Answer]:
     """One character for each key."""
-    return [ANSWERS[character] for character in text(reply)]
+    return list(map(ANSWERS.__getitem__, text(reply)))

@@ -99,10 +99,19 @@ class QuorumStore:
         self.leave_many([key], token=token)
 
     def acquire_many(
-        self, keys: Sequence[Key], *, token: str, ttl: float, holder: str, way: Way, limit: int, channel: str = ""
+        self,
+        keys: Sequence[Key],
+        *,
+        token: str,
+        ttl: float,
+        holder: str,
+        way: Way,
+        limit: int,
+        channel: str = "",
+        meanwhile: Callable[[], object] | None = None,
     ) -> TakenMany | Blocked | tuple[Edge, ...]:
         """As `Store.acquire_many()`."""
-        lot = self._lot(token, ttl, holder, "")
+        lot = self._lot(token, ttl, holder, "", meanwhile=meanwhile)
         if way is Way.LINE:
             return self._stand_in_lines(keys, lot, self._lot(token, ttl, holder, channel))
         outcomes = self._elections.hold(keys, lot)

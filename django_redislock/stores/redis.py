@@ -36,7 +36,7 @@ from .wakeups import Subscription, Wakeups
 
 if TYPE_CHECKING:
     from ..keys import Key
-    from .base import Answer, Blocked, Ear, Edge, Held, Renewal, Store, Taken, TakenMany, Way
+    from .base import Answer, Blocked, Ear, Edge, Held, Renewal, Store, Taken, TakenMany
 
 logger = logging.getLogger("django_redislock")
 
@@ -123,11 +123,11 @@ class RedisStore:
         return self._run(self._verbs.leave(key, token=token), key)
 
     def acquire_many(
-        self, keys: Sequence[Key], *, token: str, ttl: float, holder: str, way: Way, limit: int, channel: str = ""
+        self, keys: Sequence[Key], *, ttl: float, meanwhile: Callable[[], object] | None = None, **wanted: Any
     ) -> TakenMany | Blocked | tuple[Edge, ...]:
         """As `Store.acquire_many()`."""
-        call = self._many.acquire(keys, token=token, ttl=ttl, holder=holder, way=way, limit=limit, channel=channel)
-        return self._run(call, *keys, **self._counted(ttl))
+        call = self._many.acquire(keys, ttl=ttl, **wanted)
+        return self._run(call, *keys, meanwhile=meanwhile, **self._counted(ttl))
 
     def leave_many(self, keys: Sequence[Key], *, token: str) -> None:
         """Wait for none of them any more, and give back those that the token holds."""

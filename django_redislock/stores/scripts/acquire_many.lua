@@ -19,45 +19,63 @@ local ttl, holder, channel, way, limit = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ton
 
 -- include: now
 
+-- So many are noted in the index one by one.
+local FEW = 32
+
+local function answer(fences)
+  local reply = {1}
+  for lock = 1, count do
+    reply[lock + 1] = tonumber(fences[lock] or 0)
+  end
+  return reply
+end
+
 -- Makes the token the owner of the chosen locks, all with one fence, those that it owns already for another ttl. Gives
 -- the answer.
 local function take(chosen, values)
-  local fences, new = {}, 0
-  if #chosen > 0 then
-    local hoped = now
-    -- include: fence
-    local value, number = mine .. fence .. ' ' .. now .. ' ' .. holder, tonumber(fence)
-    local expires, entries = string.format('%.0f', sub(now, 1, -4) + ttl), {}
-    for place = 1, #chosen do
-      local lock = chosen[place]
-      local key, before = keys[lock], values[lock]
-      if before then
-        fences[lock] = tonumber(string.match(before, '^%S+ (%d+) '))
-        call('PEXPIRE', key, ttl)
-      else
-        fences[lock], new = number, new + 1
-        call('SET', key, value, 'PX', ttl)
-      end
-      entries[2 * place - 1], entries[2 * place] = expires, key
+  local number, hoped, fences = #chosen, now, {}
+  if number == 0 then
+    return answer({})
+  end
+  -- include: fence
+  local value = mine .. fence .. ' ' .. now .. ' ' .. holder
+  local expires, entries = string.format('%.0f', sub(now, 1, -4) + ttl), {}
+  -- Redis keeps a small index as a list, and goes through it for each entry. One that is as long as this makes it a
+  -- tree, and is tidied away below.
+  if number > FEW then
+    entries[1], entries[2] = '-inf', mine .. mine
+  end
+  local at = #entries
+  for place = 1, number do
+    local lock = chosen[place]
+    local key, before = keys[lock], values[lock]
+    if before then
+      fences[lock] = string.match(before, '^%S+ (%d+) ')
+      call('PEXPIRE', key, ttl)
+    else
+      call('SET', key, value, 'PX', ttl)
     end
-
-    -- As in parts/held.lua.
-    -- include: index
-    change_held('ZADD', entries)
-    if index_ttl < tonumber(ttl) then
-      call('PEXPIRE', held_key, ttl)
-    end
-    -- include: tidy
-    if new == count then
-      return {1, number}
-    end
+    entries[at + 1], entries[at + 2] = expires, key
+    at = at + 2
   end
 
-  local reply = {1}
-  for lock = 1, count do
-    reply[lock + 1] = fences[lock] or 0
+  -- As in parts/held.lua and parts/tidy.lua.
+  -- include: index
+  change_held('ZADD', entries)
+  if index_ttl < tonumber(ttl) then
+    call('PEXPIRE', held_key, ttl)
   end
-  return reply
+  if index_ttl ~= -2 or number > FEW then
+    call('ZREMRANGEBYSCORE', held_key, '-inf', sub(now, 1, -4))
+  end
+  if number == count and not next(fences) then
+    return {1, tonumber(fence)}
+  end
+  for place = 1, number do
+    local lock = chosen[place]
+    fences[lock] = fences[lock] or fence
+  end
+  return answer(fences)
 end
 
 local chosen = {}

@@ -9,10 +9,36 @@
 -- include: several
 local note_ttl, note_name = ARGV[3], ARGV[4]
 
-local answers, owned, alike = {}, {}, nil
-for lock, value in ipairs(all_values()) do
-  if value == alike or is_mine(value) then
-    answers[lock], alike = '1', value -- mostly that of all
+
+local values = all_values()
+local note_key = note_of(keys[1], token .. '+' .. note_name)
+
+-- Deletes the first ones of a list of keys, and gives the answer from now on.
+local function free_all(freed, number, answer)
+  for from = 1, number, MOST do
+    local upto = min(from + MOST - 1, number)
+    call('DEL', unpack(freed, from, upto))
+    call('ZREM', held_key, unpack(freed, from, upto))
+  end
+  call('SET', note_key, answer, 'PX', note_ttl)
+  return answer
+end
+
+-- Mostly the token holds them all since the same instant, and nobody waits.
+local alike = values[1]
+local all = is_mine(alike)
+for lock = 2, count do
+  all = all and values[lock] == alike
+end
+local waits = somebody_waits()
+if all and not waits then
+  return free_all(keys, count, string.rep('1', count))
+end
+
+local answers, owned = {}, {}
+for lock, value in ipairs(values) do
+  if is_mine(value) then
+    answers[lock] = '1'
     owned[#owned + 1] = lock
   elseif taken_by_force(lock, token) then
     answers[lock] = '3'
@@ -20,29 +46,16 @@ for lock, value in ipairs(all_values()) do
     answers[lock] = value and '2' or '0'
   end
 end
-local note_key = note_of(keys[1], token .. '+' .. note_name)
 if #owned == 0 then
   return call('GET', note_key) or table.concat(answers)
 end
 
 local freed = {}
-if somebody_waits() then
-  -- include: one flow grant
-  for _, lock in ipairs(owned) do
-    use(lock)
-    if not hand_over() then
-      freed[#freed + 1] = lock_key
-    end
-  end
-else
-  for place, lock in ipairs(owned) do
-    freed[place] = keys[lock]
+-- include: one flow grant
+for _, lock in ipairs(owned) do
+  use(lock)
+  if not (waits and hand_over()) then
+    freed[#freed + 1] = lock_key
   end
 end
-for from = 1, #freed, MOST do
-  call('DEL', unpack(freed, from, min(from + MOST - 1, #freed)))
-end
-change_held('ZREM', freed)
-local answer = table.concat(answers)
-call('SET', note_key, answer, 'PX', note_ttl)
-return answer
+return free_all(freed, #freed, table.concat(answers))
