@@ -1,4 +1,4 @@
-"""PostgreSQL on a Unix socket."""
+"""PostgreSQL on a free loopback port, as Redis is: what is compared goes the same way."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import signal
 import subprocess
 from functools import cached_property
 from pathlib import Path
-from urllib.parse import quote
 
 from .process import Server, find_program
+from .redis import LOOPBACK, free_port
 
 USER = "redislock"
 
@@ -30,10 +30,11 @@ class PostgreSQL(Server):
     @property
     def url(self) -> str:
         """The address for the environment variable."""
-        return f"postgres://{USER}@{quote(str(self.directory), safe='')}/postgres"
+        return f"postgres://{USER}@{LOOPBACK}:{self.port}/postgres"
 
     def prepare(self) -> None:
-        """Make the cluster."""
+        """Choose the port, and make the cluster."""
+        self.port = free_port()
         data = str(self.directory / "data")
         how = ["--username", USER, "--auth", "trust", "--encoding", "UTF8", "--no-locale", "--no-sync"]
         self.run(str(self.programs / "initdb"), "--pgdata", data, *how)
@@ -41,9 +42,11 @@ class PostgreSQL(Server):
     def command(self) -> list[str]:
         """The server's command line, staying in the foreground."""
         data = str(self.directory / "data")
-        return [str(self.programs / "postgres"), "-D", data, "-k", str(self.directory), "-c", "listen_addresses="]
+        where = ["-k", str(self.directory), "-h", LOOPBACK, "-p", str(self.port)]
+        return [str(self.programs / "postgres"), "-D", data, *where]
 
     def answers(self) -> bool:
         """Whether the server takes requests by now."""
-        ask = [str(self.programs / "pg_isready"), "--quiet", "--host", str(self.directory), "--username", USER]
+        where = ["--host", LOOPBACK, "--port", str(self.port)]
+        ask = [str(self.programs / "pg_isready"), "--quiet", *where, "--username", USER]
         return subprocess.run(ask, check=False).returncode == 0
