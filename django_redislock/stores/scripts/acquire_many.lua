@@ -11,7 +11,7 @@
 -- KEYS     as in parts/several.lua, in the order that counts
 -- ARGV     1 to 2 as in parts/several.lua   3 ttl in ms   4 holder   5 wake-up channel, or nothing   6 all, line or free
 --          7 the most that are taken
--- returns  {1, fence, fence, ...}       one for each key, 0 for one that was not taken; only one where all have the same
+-- returns  {1, fence, fence, ...}       one for each key, 0 for one that was not taken; only one where all are new
 --          {0, index, fence, since in us, now in us, ttl left in ms, holder, index, ...}     who holds which
 --          {2, name, holder, ...}       waiting would never end: who holds what
 -- include: several
@@ -22,39 +22,28 @@ local ttl, holder, channel, way, limit = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ton
 -- So many are noted in the index one by one.
 local FEW = 32
 
-local function answer(fences)
-  local reply = {1}
-  for lock = 1, count do
-    reply[lock + 1] = tonumber(fences[lock] or 0)
-  end
-  return reply
-end
-
--- Makes the token the owner of the chosen locks, all with one fence, those that it owns already for another ttl. Gives
--- the answer.
-local function take(chosen, values)
-  local number, hoped, fences = #chosen, now, {}
-  if number == 0 then
-    return answer({})
-  end
+-- Makes the token the owner of the first ones of a list of keys, so many, and keeps those that it owns already for
+-- another ttl. Gives the fence of the new ones.
+local function take(new, number, kept)
+  local hoped = now
   -- include: fence
   local value = mine .. fence .. ' ' .. now .. ' ' .. holder
   local expires, entries = string.format('%.0f', sub(now, 1, -4) + ttl), {}
   -- Redis keeps a small index as a list, and goes through it for each entry. One that is as long as this makes it a
   -- tree, and is tidied away below.
-  if number > FEW then
+  local is_large = number + #kept > FEW
+  if is_large then
     entries[1], entries[2] = '-inf', mine .. mine
   end
   local at = #entries
   for place = 1, number do
-    local lock = chosen[place]
-    local key, before = keys[lock], values[lock]
-    if before then
-      fences[lock] = string.match(before, '^%S+ (%d+) ')
-      call('PEXPIRE', key, ttl)
-    else
-      call('SET', key, value, 'PX', ttl)
-    end
+    local key = new[place]
+    call('SET', key, value, 'PX', ttl)
+    entries[at + 1], entries[at + 2] = expires, key
+    at = at + 2
+  end
+  for _, key in ipairs(kept) do
+    call('PEXPIRE', key, ttl)
     entries[at + 1], entries[at + 2] = expires, key
     at = at + 2
   end
@@ -65,31 +54,24 @@ local function take(chosen, values)
   if index_ttl < tonumber(ttl) then
     call('PEXPIRE', held_key, ttl)
   end
-  if index_ttl ~= -2 or number > FEW then
+  if index_ttl ~= -2 or is_large then
     call('ZREMRANGEBYSCORE', held_key, '-inf', sub(now, 1, -4))
   end
-  if number == count and not next(fences) then
-    return {1, tonumber(fence)}
-  end
-  for place = 1, number do
-    local lock = chosen[place]
-    fences[lock] = fences[lock] or fence
-  end
-  return answer(fences)
+  return tonumber(fence)
 end
-
-local chosen = {}
 
 -- Mostly nobody holds any of them, nor waits for one.
 if not is_any(1, 2 * count) then
-  for lock = 1, min(count, limit) do
-    chosen[lock] = lock
+  local number = min(count, limit)
+  local reply = {1, take(keys, number, {})}
+  for lock = 2, number < count and count or 1 do
+    reply[lock + 1] = lock <= number and reply[2] or 0
   end
-  return take(chosen, {})
+  return reply
 end
 
 -- include: one flow grant queue
-local values, waits, busy = all_values(), somebody_waits(), {}
+local values, waits, chosen, busy = all_values(), somebody_waits(), {}, {}
 
 local function choose(lock)
   if #chosen < limit then
@@ -111,6 +93,25 @@ end
 local function is_anothers(lock)
   local value = settled(lock)
   return value and not is_mine(value)
+end
+
+-- Takes what was chosen, and gives the answer.
+local function take_chosen()
+  local reply, new, kept, fence = {1}, {}, {}, nil
+  for _, lock in ipairs(chosen) do
+    local list = values[lock] and kept or new
+    list[#list + 1] = keys[lock]
+  end
+  if #chosen > 0 then
+    fence = take(new, #new, kept)
+  end
+  for lock = 1, count do
+    reply[lock + 1] = 0
+  end
+  for _, lock in ipairs(chosen) do
+    reply[lock + 1] = values[lock] and tonumber(string.match(values[lock], '^%S+ (%d+) ')) or fence
+  end
+  return reply
 end
 
 local function refusal(reply, lock)
@@ -143,7 +144,7 @@ for lock = 1, count do
 end
 
 if way ~= 'all' or #busy == 0 then
-  local taken = take(chosen, values)
+  local taken = take_chosen()
   if way == 'free' or #busy == 0 then
     return taken
   end
