@@ -14,7 +14,6 @@ import os
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from functools import partial
-from itertools import compress
 from typing import TYPE_CHECKING
 from weakref import ref
 
@@ -91,16 +90,15 @@ class Flow:
         self._holds.update(holds)
 
     def prepare(self, into: list[Hold], locks: Sequence[KeyLock], leases: Sequence[Lease]) -> Take:
-        """Make the holds that there will be if the leases are granted; what is given notes those that were.
+        """Make the holds that there will be when the leases have begun; what is given notes them then.
 
         They are put on a list first: a signal's handler may raise in between.
         """
         holds = {lock.slot: Hold(self, lock, lease) for lock, lease in zip(locks, leases, strict=True)}
 
-        def take(fences: Sequence[int]) -> None:
-            taken = dict(compress(holds.items(), fences)) if 0 in fences else holds
-            into.extend(taken.values())
-            self._add(taken)
+        def take() -> None:
+            into.extend(holds.values())
+            self._add(holds)
 
         return take
 
@@ -227,14 +225,14 @@ def enter_all_again(flow: Flow, locks: Iterable[KeyLock], into: list[Hold], *, l
 
 def enter_all(flow: Flow, locks: Sequence[KeyLock], into: list[Hold], *, ttl: float, wait: float | None) -> None:
     """Acquire the locks for the flow. As `acquire_all()`."""
-    acquire_all(locks, flow=flow.name, ttl=ttl, wait=wait, prepare=partial(flow.prepare, into, locks))
+    acquire_all(locks, flow=flow.name, ttl=ttl, wait=wait, prepare=partial(flow.prepare, into))
 
 
 async def aenter_all(flow: Flow, locks: Sequence[KeyLock], into: list[Hold], *, ttl: float, wait: float | None) -> None:
     """As `enter_all()`, on an event loop."""
     lookout = flow.lookout(locks)
     look = None if lookout is None else lookout.look
-    prepare = partial(flow.prepare, into, locks)
+    prepare = partial(flow.prepare, into)
     try:
         await aacquire_all(locks, flow=flow.name, ttl=ttl, wait=wait, prepare=prepare, look=look)
     finally:
@@ -244,9 +242,9 @@ async def aenter_all(flow: Flow, locks: Sequence[KeyLock], into: list[Hold], *, 
 
 def enter_free(flow: Flow, locks: Sequence[KeyLock], into: list[Hold], *, ttl: float, limit: int) -> None:
     """Acquire those of the locks that are free for the flow. As `acquire_free()`."""
-    acquire_free(locks, flow=flow.name, ttl=ttl, limit=limit, prepare=partial(flow.prepare, into, locks))
+    acquire_free(locks, flow=flow.name, ttl=ttl, limit=limit, prepare=partial(flow.prepare, into))
 
 
 async def aenter_free(flow: Flow, locks: Sequence[KeyLock], into: list[Hold], *, ttl: float, limit: int) -> None:
     """As `enter_free()`, on an event loop."""
-    await aacquire_free(locks, flow=flow.name, ttl=ttl, limit=limit, prepare=partial(flow.prepare, into, locks))
+    await aacquire_free(locks, flow=flow.name, ttl=ttl, limit=limit, prepare=partial(flow.prepare, into))

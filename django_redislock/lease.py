@@ -11,7 +11,7 @@ from .exceptions import LeaseLost, LossReason
 from .seconds import Seconds, read_ttl
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from weakref import ref
 
     from .keys import Key
@@ -259,13 +259,12 @@ class Lease:
         return f" {doubt}" if doubt and self.reason is LossReason.EXPIRED else ""
 
 
-def begin_all(leases: Sequence[Lease], fences: Sequence[int], asked_at: float) -> None:
-    """As `Lease.begin()`, for those of several with the same ttl that have a fence."""
-    deadline = asked_at + clock.safe_ttl(leases[0].ttl)
+def begin_all(leases: Iterable[Lease], fences: Iterable[int], *, ttl: float, asked_at: float) -> None:
+    """As `Lease.begin()`, for several with the same ttl."""
+    deadline = asked_at + clock.safe_ttl(ttl)
     for lease, fence in zip(leases, fences, strict=True):
-        if fence:
-            lease.acquired_at = lease.confirmed_at = asked_at
-            lease.fence, lease.deadline = fence, deadline
+        lease.acquired_at = lease.confirmed_at = asked_at
+        lease.fence, lease.deadline = fence, deadline
 
 
 def note_released(leases: Iterable[Lease]) -> None:

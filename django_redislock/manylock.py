@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import compress
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("django_redislock")
 
-Take = Callable[[Sequence[int]], None]
-"""Is given a fence for each lock, 0 for one that was not acquired, and notes whose they are."""
-Prepare = Callable[[Sequence[Lease]], Take]
-"""Is given the leases that there will be if all locks are acquired."""
+Take = Callable[[], None]
+"""Notes whose the leases are, once they have begun."""
+Prepare = Callable[[Sequence["KeyLock"], Sequence[Lease]], Take]
+"""Is given locks, and the leases that there will be if they are acquired."""
 NAMED = 3
 """So many refusals are told in full."""
 
@@ -60,22 +61,26 @@ class Wish:
             way=way,
             limit=len(self.locks) if limit is None else limit,
             channel=channel,
-            meanwhile=self.make,
+            meanwhile=None if way is Way.FREE else self.make,
         )
 
-    def make(self) -> Take:
+    def make(self) -> None:
         """Make the leases, unless that is done: before the answer is there it costs no time."""
         if self._take is None:
-            token, ttl = self.token, self.ttl
-            self._leases = [Lease(lock.key, token, ttl, lock) for lock in self.locks]
-            self._take = self._prepare(self._leases)
-        return self._take
+            self._make(self.locks)
+
+    def _make(self, locks: Sequence[KeyLock]) -> None:
+        token, ttl = self.token, self.ttl
+        self._leases = [Lease(lock.key, token, ttl, lock) for lock in locks]
+        self._take = self._prepare(locks, self._leases)
 
     def take(self, taken: TakenMany, *, asked_at: float) -> None:
         """Begin the leases of the locks that were taken with the question asked at `asked_at`."""
-        take = self.make()
-        begin_all(self._leases, taken.fences, asked_at)
-        take(taken.fences)
+        if self._take is None:
+            self._make(list(compress(self.locks, taken.fences)))
+        begin_all(self._leases, filter(None, taken.fences), ttl=self.ttl, asked_at=asked_at)
+        assert self._take is not None  # it was made
+        self._take()
 
     def withdrawing(self) -> Steps[None]:
         """Given up on the way: we may be in a queue, and own what nobody would release."""

@@ -401,6 +401,20 @@ class TestThoseThatAreFree:
         with lock_many(["a", "b"]), lock_many(NAMES, skip_locked=True, limit=1) as leases:
             assert len(leases) == 1
 
+    @pytest.mark.parametrize(("elsewhere", "left"), [(["a", "d"], ["c", "b"]), ([*NAMES, "d"], [])])
+    def test_leases_are_made_of_those_alone(self, lock_alias, held_elsewhere, monkeypatch, elsewhere, left):
+        held_elsewhere(*elsewhere)
+        made: list[str] = []
+        make = Lease.__init__
+
+        def counting(lease: Lease, key: Key, *what: Any) -> None:
+            made.append(key.name)
+            make(lease, key, *what)
+
+        monkeypatch.setattr(Lease, "__init__", counting)
+        with lock_many([*NAMES, "d"], skip_locked=True, limit=3) as leases:
+            assert [lease.key.name for lease in leases] == made == left
+
     def test_sent_twice_it_takes_no_more(self, lock_alias):
         store = locks[lock_alias].lock("a", model=None).store
         terms = {"token": "t" * 32, "ttl": 30, "holder": '["h",1,"t",""]'}
