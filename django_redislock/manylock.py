@@ -76,9 +76,11 @@ class Wish:
 
     def take(self, taken: TakenMany, *, asked_at: float) -> None:
         """Begin the leases of the locks that were taken with the question asked at `asked_at`."""
+        fences = taken.fences
         if self._take is None:
-            self._make(list(compress(self.locks, taken.fences)))
-        begin_all(self._leases, filter(None, taken.fences), ttl=self.ttl, asked_at=asked_at)
+            self._make(list(compress(self.locks, fences)))
+            fences = tuple(filter(None, fences))
+        begin_all(self._leases, fences, ttl=self.ttl, asked_at=asked_at)
         assert self._take is not None  # it was made
         self._take()
 

@@ -132,4 +132,7 @@ def read_acquire_many(keys: Sequence[Key], reply: list[Any]) -> TakenMany | Bloc
 
 def read_answers(reply: Any) -> list[Answer]:
     """One character for each key."""
-    return list(map(ANSWERS.__getitem__, text(reply)))
+    answers = text(reply)
+    if not answers.strip("1"):  # as mostly
+        return [Answer.DONE] * len(answers)
+    return [ANSWERS[answer] for answer in answers]
