@@ -106,8 +106,11 @@ class Flow:
         """What it holds, as long as its thread lives: what that has left behind nobody will give back."""
         return list(self._holds.values()) if self._runner.is_alive else []
 
-    def forget(self, holds: Iterable[Hold]) -> None:
+    def forget(self, holds: list[Hold]) -> None:
         """The leases of these holds are owned no more."""
+        if [*self._holds.values()] == holds:  # as mostly
+            self._holds.clear()
+            return
         for hold in holds:
             slot = hold.lock.slot
             if self._holds.get(slot) is hold:

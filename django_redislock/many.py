@@ -148,9 +148,10 @@ class NamedLocks(ManyGuard):
     __slots__ = ("_plain_names",)
 
     def __init__(self, names: Sequence[str], terms: Terms, choice: Choice) -> None:
-        for name in names:
-            if not isinstance(name, str) or not name:
-                raise TypeError(f"A lock's name is a string that is not empty, not {name!r}.")
+        if {*map(type, names)} != {str} or "" in names:  # else there is no need to look at each
+            for name in names:
+                if not isinstance(name, str) or not name:
+                    raise TypeError(f"A lock's name is a string that is not empty, not {name!r}.")
         super().__init__(terms, choice)
         self._plain_names = names
 

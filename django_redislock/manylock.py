@@ -255,7 +255,7 @@ def releasing_acquisition(held: Sequence[Owned], whom: Callable[[Store], Any]) -
     """The steps for what was acquired with one token."""
     lock, leases = held[0].lock, [one.lease for one in held]
     lock.ensure_ours(leases[0])
-    ttls = {lease.ttl for lease in leases}
+    ttls = [lease.ttl for lease in leases]
     answers: list[Answer] = yield whom(lock.store.whole).release_many(
         [lease.key for lease in leases], token=leases[0].token, ttl=max(ttls)
     )
