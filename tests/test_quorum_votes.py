@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from redis import ConnectionError
 
+from django_redislock.keys import Key
 from django_redislock.stores import election
 from django_redislock.stores.base import Held, Taken
 from django_redislock.stores.nodes import Candidacy, Vote
@@ -39,9 +40,9 @@ def channel(node: RedisNode) -> Iterator[str]:
     ear.close()
 
 
-def vote(node: RedisNode, token: str, *, least: int = 0, channel: str = "") -> Any:
+def vote(node: RedisNode, token: str, *, least: int = 0, channel: str = "", key: Key = KEY) -> Any:
     candidacy = Candidacy(token, 20, WHO, least)
-    return told(node.vote([KEY], candidacy=candidacy, channel=channel))[0]
+    return told(node.vote([key], candidacy=candidacy, channel=channel))[0]
 
 
 def expire(panel: Panel) -> None:
@@ -77,6 +78,17 @@ def test_who_waits_and_asks_first_keeps_its_vote_for_the_whole_ttl(panel, node, 
     assert isinstance(vote(node, OURS, channel=channel), Vote)
     (name,) = panel.clients[0].keys("*:lock:*")
     assert panel.clients[0].pttl(name) > TURN_MS
+
+
+def test_who_is_passed_over_keeps_its_other_place_for_the_whole_ttl(panel, node, channel):
+    other = Key("other")
+    vote(node, THEIRS)
+    vote(node, THEIRS, key=other)
+    vote(node, OURS, channel=channel)
+    vote(node, f"{OURS}-again", channel=channel, key=other)
+    node.release(KEY, token=THEIRS, ttl=20)
+    (flow,) = panel.clients[0].keys("*:flow:*")
+    assert panel.clients[0].pttl(flow) > TURN_MS
 
 
 def test_the_same_vote_is_given_again(node):

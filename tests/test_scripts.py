@@ -138,7 +138,7 @@ def test_only_keys_that_were_passed_are_touched_and_those_of_whoever_holds_the_l
     bound = re.findall(r"^local ([\w, ]+) = KEYS", source, re.MULTILINE)
     passed = {key for names in bound for key in names.split(", ")}
     touched = set(re.findall(r"\bcall\('(?!TIME|PUBLISH)\w+', ([^,)]+)", source))
-    found_in_the_store = {"edge_key", "note_key", "wait_key", "unpack(flows", "flows[index]"}
+    found_in_the_store = {"edge_key", "note_key", "wait_key", "other_queue", "unpack(flows", "flows[index]"}
     flows = {key for key in touched if key.startswith(("root .. ':flow:' .. ", "wait_of(", "note_of("))}
     assert touched & passed
     assert touched - passed - flows <= found_in_the_store

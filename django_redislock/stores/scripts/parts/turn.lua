@@ -4,7 +4,11 @@ local granted
 local entry = call('GETDEL', wait_of(waiter))
 local who, channel, ttl, holder = string.match(entry or '', '^(%S+) (%S+) (%d+) %d+ ([^\n]*)')
 if who and who ~= waiter then
-  call('SET', wait_of(waiter), entry, 'PX', ttl) -- what it waits for now
+  -- What it waits for now, for as long as the queue of that is there.
+  local there = string.match(entry, '\n(.*)$')
+  local tag = string.find(there, '}', #root, true)
+  local other_queue = string.sub(there, 1, tag) .. ':queue' .. string.sub(there, tag + #'}:lock')
+  call('SET', wait_of(waiter), entry, 'PX', math.max(tonumber(ttl), call('PTTL', other_queue)))
 elseif who then
   local owner, hoped = waiter, now
   -- include: fence
