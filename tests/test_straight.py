@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import socket
+import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -74,6 +75,16 @@ def test_what_the_system_takes_at_once_is_sent_at_once(wire, monkeypatch):
     assert wire.server.recv(100) == b"*1\r\n$4\r\nPING\r\n"
 
 
+@pytest.mark.parametrize(("error", "told"), [(TimeoutError, redis.TimeoutError), (OSError, redis.ConnectionError)])
+def test_sockets_that_are_written_in_python_fail_as_the_systems(wire, error, told):
+    gevents: dict[str, Any] = {"__name__": "gevent._socket3", "error": error}
+    exec("def recv(size): raise error('from the hub')", gevents)
+    wire.connection._sock.close()
+    wire.connection._sock = Mock(recv=gevents["recv"])
+    with pytest.raises(told):
+        read_answer(wire.connection)
+
+
 def test_the_rest_of_what_it_does_not_take_is_sent_by_redis_py():
     wire = Wire(socket_timeout=20)
     told = random.randbytes(3_000_000)
@@ -101,7 +112,7 @@ def test_what_was_sent_when_a_signals_handler_raises_is_not_sent_again(wire, mon
 
     write = os.write
     monkeypatch.setattr(os, "write", write_and_ring)
-    with pytest.raises(redis.ConnectionError):
+    with pytest.raises(TimeoutError, match="too long"):
         wire.connection.send_packed_command([b"*1\r\n$4\r\nPING\r\n"])
     assert wire.connection._sock is None
     assert wire.server.recv(100) == b"*1\r\n$4\r\nPING\r\n"
@@ -138,6 +149,25 @@ def test_an_answer_that_comes_in_parts_is_waited_for(wire, redis_pys_own):
 def test_a_long_answer_is_read_to_its_end(wire):
     assert wire.answer(b"$9000\r\n" + b"x" * 9000 + b"\r\n") == b"x" * 9000
     assert wire.answer(b":4\r\n") == 4
+
+
+def test_a_connection_that_was_reset_is_a_lost_one(wire):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        wire.connection._sock.close()
+        wire.connection._sock = socket.create_connection(server.getsockname())
+        there, _ = server.accept()
+        there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        there.close()
+        with pytest.raises(redis.ConnectionError, match="reading"):
+            read_answer(wire.connection)
+
+
+@pytest.mark.parametrize("error", [TimeoutError, ConnectionResetError, OSError])
+def test_what_a_signals_handler_raises_while_an_answer_is_waited_for_is_its_own(wire, error):
+    wire.connection._sock.close()
+    wire.connection._sock = Mock(recv=Mock(side_effect=error("the work has taken too long")))
+    with pytest.raises(error, match="too long"):
+        read_answer(wire.connection)
 
 
 def test_a_refusal_is_raised_and_the_connection_goes_on(wire):

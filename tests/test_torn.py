@@ -417,3 +417,26 @@ def test_after_a_torn_rollback_it_is_free(db_alias, told):
             block.__exit__(Torn, Torn(), None)
         assert (is_free("a"), holds()) == (True, []), tearing
     assert told.too_early == []
+
+
+@pytest.mark.parametrize("error", [TimeoutError, ConnectionError, OSError])
+def test_what_a_handler_raises_while_redis_hangs_is_no_fault_of_redis(real_redis, error):
+    """`TimeoutError` is what a handler of SIGALRM mostly raises, and an `OSError` as those of a connection are."""
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise error("the work has taken too long")
+
+    guard = lock("a", alias=real_redis)
+    with guard:
+        pass  # the connection is open
+    before = signal.signal(signal.SIGALRM, ring)
+    client_of(real_redis).client_pause(600)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(error, match="too long"):
+            guard.acquire()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert held_here() == []
+    until(lambda: not lock("a", alias=real_redis).info())

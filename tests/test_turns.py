@@ -574,7 +574,7 @@ def somebody_listens():
     return wakeups.turns is not None and wakeups.turns._first() is not None
 
 def follow():
-    until(somebody_listens)  # and asks no more, where an `OSError` would be taken for one of the connection
+    until(somebody_listens)
     with lock("a", wait=60):
         print("entered", flush=True)
 

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from .many import Batch
     from .verbs import Call
 
-FAULTS = (RedisError, OSError)  # when the server cannot be asked, or refuses
-BROKEN = (ConnectionError, OSError)  # when it cannot be heard any more
+# What comes of the system is told by them, too. A bare `OSError` is that of a signal's handler.
+FAULTS = (RedisError,)  # when the server cannot be asked, or refuses
+BROKEN = (ConnectionError,)  # when it cannot be heard any more
 REDIRECTIONS = (AskError, ClusterDownError, TryAgainError)  # `MovedError` is an `AskError`: nothing was carried out
 Evaluating = Callable[[Any, Any, Any], Steps[Any]]
 

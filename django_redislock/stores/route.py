@@ -60,7 +60,7 @@ class Route:
             # The node may be cut off from all others, and still take itself for the one that has the bucket.
             self._nodes.refresh(self._bucket, broken={self.node.address} if self.node else ())
             return self._wait()
-        return isinstance(error, ConnectionError | OSError) and self._look_elsewhere()
+        return isinstance(error, ConnectionError) and self._look_elsewhere()
 
     def _look_elsewhere(self) -> bool:
         """The connection broke: once more at the same node, and at any other that has the bucket by now."""

@@ -46,7 +46,7 @@ class SlotStore(RedisStore):
         """As `Store.server`: the node that has the bucket; where none is known, the bucket is alone."""
         try:
             return self._nodes.owner(self._bucket)
-        except (RedisError, OSError):
+        except RedisError:
             return self
 
     def close(self) -> None:
@@ -84,7 +84,7 @@ class SlotStore(RedisStore):
         """What it gives; `StoreUnavailable` where the cluster cannot be asked."""
         try:
             return ask()
-        except (RedisError, OSError) as error:
+        except RedisError as error:
             told = f"{type(error).__name__}: {hush(error, self._secrets)}"
             raise StoreUnavailable(
                 f"The cluster could not be asked who has {self._bucket} ({told}). "
@@ -100,7 +100,7 @@ class SlotStore(RedisStore):
         except MovedError as error:
             self._nodes.learn(self._bucket, error)
             raise Interrupted(str(error)) from error
-        except (RedisError, OSError) as error:
+        except RedisError as error:
             self._nodes.refresh(self._bucket, broken=broken)
             raise Interrupted(str(hush(error, self._secrets))) from error
 
@@ -151,7 +151,7 @@ class SlotSubscription:
             if not self._connection.can_read(timeout=seconds):
                 return None
             kind, _, message = self._connection.read_response(disconnect_on_error=False)
-        except (RedisError, OSError) as error:
+        except RedisError as error:
             raise Interrupted(str(hush(error, self._secrets))) from error
         if text(kind) not in {"message", "smessage"}:
             raise Interrupted(f"{text(kind)}: the bucket has been moved")

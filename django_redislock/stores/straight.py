@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import traceback
 from functools import cache
 from typing import Any
 
@@ -23,6 +24,8 @@ poll = getattr(select, "poll", None)
 """Waits for a socket, where the system can do that."""
 WRITES = os.name == "posix"
 """Whether the system takes a socket for a file."""
+SOCKETS = {"eventlet", "gevent"}
+"""Libraries that have sockets of their own."""
 ANSWERS = {int, list, str, bytes, type(None)}
 """What scripts give. The rest of what a parser gives is an error, a push, or says that there is not enough yet."""
 
@@ -47,7 +50,8 @@ class Straight:
             except BlockingIOError:
                 sent = 0
             except OSError as error:
-                self.disconnect()  # it may be that of a signal's handler, after all was sent, which is not sent twice
+                self.disconnect()  # a signal's handler may have raised it after all was sent, which is not sent twice
+                ensure_systems(error)
                 raise redis.ConnectionError(f"Error while writing to socket: {error}") from error
             if sent == len(data):
                 return
@@ -62,7 +66,11 @@ class Straight:
             try:
                 reader.feed(self._sock.recv(MOST))
             except TimeoutError as error:
+                ensure_systems(error)
                 raise redis.TimeoutError("Timeout reading from the server") from error
+            except OSError as error:
+                ensure_systems(error)
+                raise redis.ConnectionError(f"Error while reading from socket: {error}") from error
         answer = reader.gets()
         if type(answer) in ANSWERS:
             return answer
@@ -124,8 +132,7 @@ class Shared:
         except BlockingIOError:
             return []  # another was faster
         except OSError as error:
-            if error.errno is None:
-                raise  # it is not the system's, but that of a signal's handler
+            ensure_systems(error)
             raise redis.ConnectionError(f"Error while reading from socket: {error}") from error
         if not data:
             raise redis.ConnectionError("Connection closed by server.")
@@ -136,6 +143,17 @@ class Shared:
         if isinstance(one, Exception):
             raise one
         return said
+
+
+def ensure_systems(error: OSError) -> None:
+    """Raise it as it is, if it is that of a signal's handler: the system's is raised by what was called right here.
+
+    Or by a library whose sockets are written in Python.
+    """
+    frame, _ = list(traceback.walk_tb(error.__traceback__))[-1]
+    module = frame.f_globals.get("__name__", "")
+    if module != __name__ and module.partition(".")[0] not in SOCKETS:
+        raise error
 
 
 def read_answer(connection: Any) -> Any:

@@ -34,4 +34,4 @@ class Twice:
     def again(self, error: Exception) -> bool:
         """As `Tries.again()`."""
         was_last, self._is_last = self._is_last, True
-        return isinstance(error, ConnectionError | OSError) and not was_last
+        return isinstance(error, ConnectionError) and not was_last
