@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from redis.exceptions import ConnectionError
+import redis
 
 from django_redislock import Deadlock, StoreUnavailable, lock
 from django_redislock.stores import verbs
@@ -131,7 +131,7 @@ async def test_that_the_store_cannot_be_asked_is_told_to_everybody(loop, monkeyp
 
 
 def no_connection(*args: Any, **kwargs: Any) -> None:
-    raise ConnectionError("No server here.")
+    raise redis.ConnectionError("No server here.")
 
 
 async def test_what_fails_for_another_reason_leaves_nobody_waiting(loop, lock_alias, monkeypatch, caplog):

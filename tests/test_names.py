@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 import pytest
+import redis
 
 from django_redislock import InvalidLockSettings, lock
 from django_redislock.keylock import KeyLock
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("lock_alias")
 
 
 def no_connection(*args: Any, **kwargs: Any) -> None:
-    raise ConnectionRefusedError("No server here.")
+    raise redis.ConnectionError("No server here.")
 
 
 class TestMistakes:

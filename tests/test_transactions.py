@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+import redis
 from django.core.cache import caches
 from django.db import IntegrityError, OperationalError, connections, transaction
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
@@ -437,7 +438,7 @@ class TestALossInsideATransaction:
 
 
 def refuse(*args: Any, **kwargs: Any) -> None:
-    raise ConnectionRefusedError("No server here.")
+    raise redis.ConnectionError("No server here.")
 
 
 class TestByHand:
