@@ -138,10 +138,18 @@ def test_the_command_finds_the_server_in_its_environment_and_its_exit_code_is_pa
     assert lines[1:] == ["True"]
 
 
+LISTENER = """
+import os, signal, sys, time
+signal.signal(int(sys.argv[1]), lambda *_: os._exit(5))
+print(os.environ["REDIS_URL"], flush=True)
+for _ in range(600):  # a signal that comes right before it sleeps is told when it wakes up
+    time.sleep(0.1)
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_passed_on_and_the_server_is_stopped(number):
-    wait = "import os, signal; signal.signal({0}, lambda *_: os._exit(5)); print(os.environ['REDIS_URL'], flush=True)"
-    with wrapper("--", sys.executable, "-c", f"{wait.format(int(number))}; signal.pause()") as process:
+    with wrapper("--", sys.executable, "-c", LISTENER, str(int(number))) as process:
         assert process.stdout is not None
         _, url = process.stdout.readline(), process.stdout.readline().strip()
         process.send_signal(number)

@@ -359,7 +359,8 @@ CHILD = """
 import signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: (print("told", flush=True), sys.exit(3)))
 print("ready", flush=True)
-time.sleep(60)
+for _ in range(600):  # a signal that comes right before it sleeps is told when it wakes up
+    time.sleep(0.1)
 """
 
 

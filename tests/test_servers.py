@@ -17,11 +17,12 @@ WRAPPER = [sys.executable, "-m", "tests.servers", "--"]
 NAMED = {kind.variable: f"named://{kind.name}" for kind in KINDS}
 
 LISTENER = """
-import signal, sys
+import signal, sys, time
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
     signal.signal(number, lambda number, frame: sys.exit(40 + number))
 print("ready", flush=True)
-signal.pause()
+for _ in range(600):  # a signal that comes right before it sleeps is told when it wakes up
+    time.sleep(0.1)
 """
 
 
