@@ -23,8 +23,11 @@ local function publish(channel, message)
 end
 
 -- Wakes who is first in line if it would look only after the key's end: it looks after half its own ttl, or at the
--- end of whoever held the key when it asked.
+-- end of whoever held the key when it asked. The queue lives for longer than any half of a ttl in it.
 local function warn_first(left)
+  if call('PTTL', queue_key) <= left then
+    return
+  end
   local first = call('LINDEX', queue_key, 0)
   local entry = first and call('GET', wait_of(first))
   if entry then

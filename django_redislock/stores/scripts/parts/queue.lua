@@ -5,9 +5,13 @@ local function cycle(edge_key, edge_value)
   local mine = flow_of(token)
   local edges, channels = {2}, {}
   for _ = 1, 1000 do
+    local flow = flow_of(edge_value)
+    local waits = flow ~= mine and call('GET', wait_of(flow))
+    if flow ~= mine and not waits then
+      return nil
+    end
     edges[#edges + 1] = string.match(edge_key, '}:lock:(.*)$')
     edges[#edges + 1] = string.match(edge_value, '^%S+ %d+ %d+ (.*)$')
-    local flow = flow_of(edge_value)
     if flow == mine then
       -- What a dead process waited for closes no cycle: its locks will expire.
       for _, hearers in ipairs(channels) do
@@ -17,10 +21,6 @@ local function cycle(edge_key, edge_value)
       end
       -- A lease of its own that it does not trust any more is no cycle either: that expires.
       return #channels > 0 and edges or nil
-    end
-    local waits = call('GET', wait_of(flow))
-    if not waits then
-      return nil
     end
     channels[#channels + 1], edge_key = string.match(waits, '^%S+ (%S+) [^\n]*\n(.*)$')
     edge_value = call('GET', edge_key)
@@ -34,7 +34,7 @@ end
 -- end. The ttl is what it is to be given.
 local function line_up(value, now, ttl, life, holder, channel)
   local wait_key = wait_of(token)
-  local entry = table.concat({token, channel, ttl, now, holder}, ' ') .. '\n' .. lock_key
+  local entry = token .. ' ' .. channel .. ' ' .. ttl .. ' ' .. now .. ' ' .. holder .. '\n' .. lock_key
   -- A waiter asks again before this is over; what is left when all are dead goes within the longest ttl.
   life = math.max(tonumber(life), call('PTTL', queue_key))
   local before = call('SET', wait_key, entry, 'PX', life, 'GET')
