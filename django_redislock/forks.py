@@ -19,7 +19,8 @@ class Forked(Protocol):
         """Be as new."""
 
 
-_pid = os.getpid()
+pid = os.getpid()
+"""The id of the process, as last noticed: a flow looks when it proves itself, before anything is asked for it."""
 _in_child: list[Callable[[], object]] = []
 _forked: WeakSet[Forked] = WeakSet()
 
@@ -36,20 +37,15 @@ def starts_over(thing: Forked) -> None:
 
 def notice() -> int:
     """Start over if this is a child in which nobody has yet; gives the id of the process."""
-    global _pid  # noqa: PLW0603 - a process has one id
-    pid = os.getpid()
-    if pid != _pid:
-        _pid = pid
+    global pid  # noqa: PLW0603 - a process has one id
+    now = os.getpid()
+    if now != pid:
+        pid = now
         for start_over in _in_child:
             start_over()
         for thing in list(_forked):
             thing.start_over()
     return pid
-
-
-def noticed() -> int:
-    """The id of the process, as last noticed: a flow looks when it proves itself, before anything is asked for it."""
-    return _pid
 
 
 os.register_at_fork(after_in_child=notice)

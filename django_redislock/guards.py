@@ -203,13 +203,14 @@ class Guard(Keeper):
         meanwhile: Callable[[], object] | None = None,
     ) -> None:
         """What there will be if the lease is granted: the entry of a hold, told of its loss. It may be called again."""
+        flow.run_on()
         coming[:] = [Entry([Hold(flow, lock, lease)])]
         self._take_charge(coming[0].holds, options)
         if meanwhile is not None:
             meanwhile()
 
     def _acquired(self, entry: Entry) -> Entry:
-        entry.flow.add(entry.holds)
+        entry.flow.add(entry.holds[0])
         self._announce(entry.holds)
         return self._entered(entry)
 

@@ -105,7 +105,7 @@ def encode_current() -> str:
     """The running thread's description in the form that is stored beside the lock."""
     describe = _work.get()
     doing, user = describe() if describe is not None else ("", "")
-    return _encoded(forks.noticed(), threading.current_thread().name, doing, user)
+    return _encoded(forks.pid, threading.current_thread().name, doing, user)
 
 
 @lru_cache(maxsize=1024)

@@ -11,6 +11,7 @@ not.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from functools import partial
@@ -23,7 +24,7 @@ from .manylock import Take, aacquire_all, aacquire_free, acquire_all, acquire_fr
 from .runners import Runner, current_task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from .keylock import KeyLock
     from .lease import Lease
@@ -41,6 +42,10 @@ class Hold:
         self.count = 1
         self.closing = False
         """Whether its owner commits right now: then it is not let go any more."""
+
+
+Charge = Callable[[Iterable[Hold]], object]
+"""Takes charge of holds that are about to be acquired."""
 
 
 class Flow:
@@ -80,25 +85,28 @@ class Flow:
         """Whether it holds the lock with this `slot`."""
         return slot in self._holds
 
-    def add(self, holds: Iterable[Hold]) -> None:
-        """Note that this flow owns their leases."""
-        self._add({hold.lock.slot: hold for hold in holds})
-
-    def _add(self, holds: dict[tuple[str, str], Hold]) -> None:
-        if not self._runner.is_alive:  # one context may be that of several tasks, one after the other
+    def run_on(self) -> None:
+        """Note who runs it, before it is to own anything: one context may be that of several tasks, in turn."""
+        if not self._runner.is_alive:
             self._runner = Runner()
-        self._holds.update(holds)
 
-    def prepare(self, into: list[Hold], locks: Sequence[KeyLock], leases: Sequence[Lease]) -> Take:
+    def add(self, hold: Hold) -> None:
+        """Note that this flow owns its lease."""
+        self._holds[hold.lock.slot] = hold
+
+    def prepare(self, into: list[Hold], charge: Charge, locks: Sequence[KeyLock], leases: Sequence[Lease]) -> Take:
         """Make the holds that there will be when the leases have begun; what is given notes them then.
 
-        They are put on a list first: a signal's handler may raise in between.
+        They are put on a list first: a signal's handler may raise in between. `charge` is called with them.
         """
+        self.run_on()
         holds = {lock.slot: Hold(self, lock, lease) for lock, lease in zip(locks, leases, strict=True)}
+
+        charge(holds.values())
 
         def take() -> None:
             into.extend(holds.values())
-            self._add(holds)
+            self._holds.update(holds)
 
         return take
 
@@ -177,6 +185,16 @@ def leave_all(holds: list[Hold], *, last: bool = True) -> None:
     All are of one flow. `last`: whether to undo that as well. A signal's handler may raise between any two lines.
     Called again after that it does the rest: each line either counts and takes off the list, or may be done twice.
     """
+    if {hold.count for hold in holds} != {1}:
+        leave_each(holds, last=last)
+    if last and holds:
+        holds[0].flow.forget(holds)
+        for hold in holds:
+            hold.count = 0
+
+
+def leave_each(holds: list[Hold], *, last: bool) -> None:
+    """The first part of `leave_all()`: those that stay are entered for the last time."""
     index = len(holds)
     for hold in reversed(holds):
         index -= 1
@@ -190,10 +208,6 @@ def leave_all(holds: list[Hold], *, last: bool = True) -> None:
             holds[index], holds[-1:] = holds[-1], ()
         else:
             hold.lease.end(None)  # its release may have been asked for: no answer to another one is about a loss
-    if last and holds:
-        holds[0].flow.forget(holds)
-        for hold in holds:
-            hold.count = 0
 
 
 def held_here() -> list[Hold]:
@@ -226,16 +240,20 @@ def enter_all_again(flow: Flow, locks: Iterable[KeyLock], into: list[Hold], *, l
         into[len(into) :], hold.count = (hold,), hold.count + 1
 
 
-def enter_all(flow: Flow, locks: Sequence[KeyLock], into: list[Hold], *, ttl: float, wait: float | None) -> None:
+def enter_all(
+    flow: Flow, locks: Sequence[KeyLock], into: list[Hold], *, ttl: float, wait: float | None, charge: Charge
+) -> None:
     """Acquire the locks for the flow. As `acquire_all()`."""
-    acquire_all(locks, flow=flow.name, ttl=ttl, wait=wait, prepare=partial(flow.prepare, into))
+    acquire_all(locks, flow=flow.name, ttl=ttl, wait=wait, prepare=partial(flow.prepare, into, charge))
 
 
-async def aenter_all(flow: Flow, locks: Sequence[KeyLock], into: list[Hold], *, ttl: float, wait: float | None) -> None:
+async def aenter_all(
+    flow: Flow, locks: Sequence[KeyLock], into: list[Hold], *, ttl: float, wait: float | None, charge: Charge
+) -> None:
     """As `enter_all()`, on an event loop."""
     lookout = flow.lookout(locks)
     look = None if lookout is None else lookout.look
-    prepare = partial(flow.prepare, into)
+    prepare = partial(flow.prepare, into, charge)
     try:
         await aacquire_all(locks, flow=flow.name, ttl=ttl, wait=wait, prepare=prepare, look=look)
     finally:
@@ -243,11 +261,15 @@ async def aenter_all(flow: Flow, locks: Sequence[KeyLock], into: list[Hold], *, 
             lookout.end()
 
 
-def enter_free(flow: Flow, locks: Sequence[KeyLock], into: list[Hold], *, ttl: float, limit: int) -> None:
+def enter_free(
+    flow: Flow, locks: Sequence[KeyLock], into: list[Hold], *, ttl: float, limit: int, charge: Charge
+) -> None:
     """Acquire those of the locks that are free for the flow. As `acquire_free()`."""
-    acquire_free(locks, flow=flow.name, ttl=ttl, limit=limit, prepare=partial(flow.prepare, into))
+    acquire_free(locks, flow=flow.name, ttl=ttl, limit=limit, prepare=partial(flow.prepare, into, charge))
 
 
-async def aenter_free(flow: Flow, locks: Sequence[KeyLock], into: list[Hold], *, ttl: float, limit: int) -> None:
+async def aenter_free(
+    flow: Flow, locks: Sequence[KeyLock], into: list[Hold], *, ttl: float, limit: int, charge: Charge
+) -> None:
     """As `enter_free()`, on an event loop."""
-    await aacquire_free(locks, flow=flow.name, ttl=ttl, limit=limit, prepare=partial(flow.prepare, into))
+    await aacquire_free(locks, flow=flow.name, ttl=ttl, limit=limit, prepare=partial(flow.prepare, into, charge))

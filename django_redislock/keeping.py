@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -77,10 +77,8 @@ class Keeper(ABC):
 
     def _defer(self, entry: Entry) -> bool:
         """Leave the release to the end of the open transactions, if there are any."""
-        if 1 not in [hold.count for hold in entry.holds]:
-            return False
         connections = self._transactions()
-        if not connections:
+        if not connections or 1 not in [hold.count for hold in entry.holds]:
             return False
         deferred = Deferred(entry.holds, connections, check=self._check_before_commit, leave=self._leave)
         for connection in connections:
@@ -235,7 +233,7 @@ class Keeper(ABC):
         self._entries.remove(entry)
         tell(await shielded(self._aend(entry)), error)
 
-    def _take_charge(self, holds: Sequence[Hold], options: Options) -> None:
+    def _take_charge(self, holds: Iterable[Hold], options: Options) -> None:
         """Be told of their losses."""
         self._options = options
         handle: ref[Handle] = ref(self)

@@ -94,7 +94,7 @@ class Lease:
         """The secret that proves ownership. It is never shown."""
         self.ttl = ttl
         """Seconds that the server keeps the lease."""
-        self.pid = forks.noticed()
+        self.pid = forks.pid
         """The process that acquired it; a child of `fork` has a copy of the lease, but not the right."""
         self._state = LeaseState.HELD
         self._extender = extender

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from asyncio import _get_running_loop
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from . import signals
@@ -67,6 +68,21 @@ def read_list(call: str, values: Iterable[Any], *, of: str) -> list[Any]:
     return list(values)
 
 
+class Acquire(NamedTuple):
+    """How several locks are acquired."""
+
+    all: Callable[..., Any]
+    free: Callable[..., Any]
+
+
+BLOCKING, AWAITED = Acquire(enter_all, enter_free), Acquire(aenter_all, aenter_free)
+
+
+def leases_of(holds: Iterable[Hold | None]) -> list[Lease]:
+    """Theirs."""
+    return [hold.lease for hold in holds if hold is not None]
+
+
 class ManyGuard(Keeper):
     """Several locks that are acquired together. They are for `with` only: there is no `acquire()` by hand."""
 
@@ -81,56 +97,47 @@ class ManyGuard(Keeper):
 
         Gives a hold for each name, in their order; with `skip_locked` none for what is somebody's.
         """
-        return run(self._entering(names, entry, self._acquire))
+        if _get_running_loop() is not None:
+            ensure_may_block()
+        return run(self._entering(names, entry, BLOCKING))
 
     async def _aenter(self, names: Sequence[str], entry: Entry) -> list[Hold | None]:
         """As `_enter()`."""
-        return await arun(self._entering(names, entry, self._aacquire))
+        return await arun(self._entering(names, entry, AWAITED))
 
-    def _entering(self, names: Sequence[str], entry: Entry, acquire: Callable[..., Any]) -> Steps[list[Hold | None]]:
+    def _entering(self, names: Sequence[str], entry: Entry, acquire: Acquire) -> Steps[list[Hold | None]]:
         place = locks[self._terms.alias]
         wanted = place.locks(names, model=self._model)
-        by_key = {lock.key.name: lock for lock in wanted}
+        keys = [lock.key.name for lock in wanted]
+        by_key = dict(zip(keys, wanted, strict=True))
         enter_all_again(entry.flow, by_key.values(), entry.holds, limit=self._choice.limit)
         entered = {hold.lock.key.name for hold in entry.holds}
         left = [key for key in by_key if key not in entered] if entered else by_key
         rest = [by_key[key] for key in (left if self._choice.skips_locked else sorted(left))]
         yield from self._acquiring(entry, rest, acquire, options=place.options)
         self._entries.append(entry)
+        if entered:
+            self._ensure_all_held(entry)
         found = {hold.lock.key.name: hold for hold in entry.holds}
-        return [found.get(lock.key.name) for lock in wanted]
+        return [*map(found.get, keys)]
 
-    def _acquiring(
-        self, entry: Entry, rest: list[KeyLock], acquire: Callable[..., Any], *, options: Options
-    ) -> Steps[None]:
+    def _acquiring(self, entry: Entry, rest: list[KeyLock], acquire: Acquire, *, options: Options) -> Steps[None]:
         had = len(entry.holds)
         limit = len(rest) if self._choice.limit is None else min(len(rest), self._choice.limit - had)
         if not limit:
             return
         ttl = options.ttl if self._terms.ttl is UNSET else self._terms.ttl
         wait = options.wait if self._terms.wait is UNSET else self._terms.wait
+        charge = partial(self._take_charge, options=options)
         try:
-            yield acquire(entry, rest, ttl=ttl, wait=wait, limit=limit)
+            if self._choice.skips_locked:
+                yield acquire.free(entry.flow, rest, entry.holds, ttl=ttl, limit=limit, charge=charge)
+            else:
+                yield acquire.all(entry.flow, rest, entry.holds, ttl=ttl, wait=wait, charge=charge)
         except LockBusy as error:
             self._send(signals.lock_contended, error=error)
             raise
-        holds = entry.holds[had:]
-        self._take_charge(holds, options)
-        self._announce(holds)
-
-    def _acquire(self, entry: Entry, rest: list[KeyLock], *, ttl: float, wait: float | None, limit: int) -> None:
-        if _get_running_loop() is not None:
-            ensure_may_block()
-        if self._choice.skips_locked:
-            enter_free(entry.flow, rest, entry.holds, ttl=ttl, limit=limit)
-        else:
-            enter_all(entry.flow, rest, entry.holds, ttl=ttl, wait=wait)
-
-    async def _aacquire(self, entry: Entry, rest: list[KeyLock], *, ttl: float, wait: float | None, limit: int) -> None:
-        if self._choice.skips_locked:
-            await aenter_free(entry.flow, rest, entry.holds, ttl=ttl, limit=limit)
-        else:
-            await aenter_all(entry.flow, rest, entry.holds, ttl=ttl, wait=wait)
+        self._announce(entry.holds[had:])
 
     def _ensure_all_held(self, entry: Entry) -> None:
         """Raise `LeaseLost` when one that was entered again ended while the others were waited for."""
@@ -169,7 +176,7 @@ class NamedLocks(ManyGuard):
     def __enter__(self) -> list[Lease]:
         entry = Entry([])
         try:
-            return self._leases(entry, self._enter(self._plain_names, entry))
+            return leases_of(self._enter(self._plain_names, entry))
         except BaseException as error:
             self._undo(entry, error)
             raise
@@ -177,11 +184,7 @@ class NamedLocks(ManyGuard):
     async def __aenter__(self) -> list[Lease]:
         entry = Entry([])
         try:
-            return self._leases(entry, await self._aenter(self._plain_names, entry))
+            return leases_of(await self._aenter(self._plain_names, entry))
         except BaseException as error:
             await self._aundo(entry, error)
             raise
-
-    def _leases(self, entry: Entry, holds: Sequence[Hold | None]) -> list[Lease]:
-        self._ensure_all_held(entry)
-        return [hold.lease for hold in holds if hold is not None]

@@ -241,23 +241,22 @@ async def arelease_all(held: Sequence[Owned]) -> list[Answer]:
 
 def releasing_all(held: Sequence[Owned], whom: Callable[[Store], Any]) -> Steps[list[Answer]]:
     """The steps for several; `whom` says whom to ask instead of a store."""
-    tokens = {one.lease.token for one in held}
-    if len(tokens) == 1:
-        return (yield from releasing_acquisition(held, whom))
-    answers: dict[Owned, Answer] = {}
-    for token in tokens:
-        same = [one for one in held if one.lease.token == token]
-        answers.update(zip(same, (yield from releasing_acquisition(same, whom)), strict=True))
-    return [answers[one] for one in held]
-
-
-def releasing_acquisition(held: Sequence[Owned], whom: Callable[[Store], Any]) -> Steps[list[Answer]]:
-    """The steps for what was acquired with one token."""
     lock, leases = held[0].lock, [one.lease for one in held]
+    tokens = {lease.token for lease in leases}
+    if len(tokens) == 1:
+        return (yield from releasing_acquisition(lock, leases, whom))
+    answers: dict[Lease, Answer] = {}
+    for token in tokens:
+        same = [lease for lease in leases if lease.token == token]
+        answers.update(zip(same, (yield from releasing_acquisition(lock, same, whom)), strict=True))
+    return [answers[lease] for lease in leases]
+
+
+def releasing_acquisition(lock: KeyLock, leases: Sequence[Lease], whom: Callable[[Store], Any]) -> Steps[list[Answer]]:
+    """The steps for what was acquired with one token; `lock` is one of those that are given back."""
     lock.ensure_ours(leases[0])
-    ttls = [lease.ttl for lease in leases]
     answers: list[Answer] = yield whom(lock.store.whole).release_many(
-        [lease.key for lease in leases], token=leases[0].token, ttl=max(ttls)
+        [lease.key for lease in leases], token=leases[0].token, ttl=max(map(attrgetter("ttl"), leases))
     )
     ended_all(leases, answers)
     return answers

@@ -95,7 +95,6 @@ class RowLocks(RowKeeper, ManyGuard, Generic[M]):
 
     def _locking(self, asked: Sequence[tuple[str, Any]], entry: Entry, ways: Ways) -> Steps[list[M]]:
         holds = yield from self._entering_all(asked, entry, ways)
-        self._ensure_all_held(entry)
         locked = {
             name: (pk, hold)
             for (name, pk), hold in zip(asked, holds, strict=True)

@@ -86,8 +86,8 @@ def standing_in_line(store: Any, request: Request, ear: Ear, *, end: float | Non
     """Ask, and listen for the grant until it is time to ask again, as long as the wait lasts."""
     pause = FIRST_PAUSE
     while True:
-        asked_at = clock.now()
-        answer: Taken | Held | tuple[Edge, ...] = yield ask(store, request, ear.channel)
+        channel, asked_at = ear.channel, clock.now()
+        answer: Taken | Held | tuple[Edge, ...] = yield ask(store, request, channel)
         if isinstance(answer, Taken):
             return Obtained(fence=answer.fence, at=asked_at)
         if not isinstance(answer, Held):
@@ -99,7 +99,7 @@ def standing_in_line(store: Any, request: Request, ear: Ear, *, end: float | Non
             seconds = LONGEST if left is None else min(LONGEST, left)
         else:
             # The place in the queue is kept for a ttl.
-            longest = request.ttl / 2 if ear.channel else (pause := next_pause(pause))
+            longest = request.ttl / 2 if channel else (pause := next_pause(pause))
             seconds = bounded(longest, left=left, holder_left=answer.remaining)
         grant: Grant | None = yield from listening(
             ear, seconds, request.look and partial(request.look, request.key, answer)
@@ -112,15 +112,16 @@ def standing_in_line(store: Any, request: Request, ear: Ear, *, end: float | Non
 
 def listening(ear: Any, seconds: float, look: Callable[[], object] | None) -> Steps[Grant | None]:
     """Listen so long at most, and look from time to time. As `Ear.listen()`."""
+    if look is None:
+        return (yield ear.listen(seconds))  # type: ignore[no-any-return]  # what an ear gives
     end, pause = clock.now() + seconds, GLANCE
-    while look is not None:
+    while True:
         yield look()
         glance = min(end, clock.now() + pause)
         pause = min(LONGEST_GLANCE, pause * 2)
         grant: Grant | None = yield ear.listen(glance - clock.now())
         if grant is not None or glance == end or clock.now() < glance:
             return grant
-    return (yield ear.listen(seconds))  # type: ignore[no-any-return]  # what an ear gives
 
 
 def granted_at(grant: Grant, answer: Held, *, asked_at: float) -> float:

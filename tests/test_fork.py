@@ -129,7 +129,7 @@ def test_a_child_does_not_talk_over_its_parents_connection(fork):
 
 def test_a_fork_that_python_was_not_told_of_is_noticed_by_the_first_lock(monkeypatch):
     pid, started_over = os.getpid(), []
-    monkeypatch.setattr(forks, "_pid", pid)  # put back at the end
+    monkeypatch.setattr(forks, "pid", pid)  # put back at the end
     monkeypatch.setattr(forks, "_in_child", [lambda: started_over.append(os.getpid())])
     with lock("a"):
         pass

@@ -60,13 +60,13 @@ def accounts() -> list[Account]:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The scripts that are sent."""
     sent: list[str] = []
-    ask = RedisStore._ask
+    ask = RedisStore._run
 
-    def note(store: RedisStore, call: Any, **how: Any) -> Any:
+    def note(store: RedisStore, call: Any, *keys: Any, **how: Any) -> Any:
         sent.append(call.script.source.rpartition("\n-- KEYS")[0].rpartition("\n-- ")[0])
-        return ask(store, call, **how)
+        return ask(store, call, *keys, **how)
 
-    monkeypatch.setattr(RedisStore, "_ask", note)
+    monkeypatch.setattr(RedisStore, "_run", note)
     return sent
 
 

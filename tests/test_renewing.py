@@ -520,7 +520,7 @@ def test_what_is_extended_in_the_meantime_keeps_that(house, time):
 def test_what_a_thread_has_left_behind_is_not_held():
     def leave_behind() -> tuple[Flow, list[Hold]]:
         flow = current_flow()
-        flow.add([Hold(flow, KeyLock(Shelf(), Key("a")), House().hold())])  # type: ignore[arg-type]
+        flow.add(Hold(flow, KeyLock(Shelf(), Key("a")), House().hold()))  # type: ignore[arg-type]
         return flow, flow.living_holds()
 
     flow, while_it_lived = elsewhere(leave_behind)

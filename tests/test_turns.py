@@ -351,7 +351,7 @@ def test_the_first_is_called_once_more_when_nobody_has_told_it(house):
 def test_a_turn_on_a_connection_that_is_no_more_is_no_grant(house, monkeypatch):
     ear = house.ear("a")
     ear.tell(TURN)
-    monkeypatch.setattr(WakeupsInTurns, "turns", None)
+    monkeypatch.setattr(house.wakeups, "turns", None)
     assert ear.listen(LONG) is None
     ear.close()
 

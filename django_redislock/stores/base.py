@@ -26,7 +26,7 @@ class Taken:
     """Higher than every fence given for this key before."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen, which would take most of the time in which it is made
 class Held:
     """The key is somebody's."""
 
@@ -95,8 +95,7 @@ class Edge:
     """Who holds it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
+class Grant(NamedTuple):
     """What a waiter is told that was made the owner."""
 
     fence: int

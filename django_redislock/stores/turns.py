@@ -63,8 +63,11 @@ class Turns:
                 while can_read and heard.empty() and self._first() is ear and (left := until - clock.now()) > 0:
                     self._listening = ear
                     can_read = self._hear(min(SLICE, left))
-                left = until - clock.now()
-                told = clock.receive(heard, left if can_read else min(SLICE, left))
+                if heard.empty():
+                    left = until - clock.now()
+                    told = clock.receive(heard, left if can_read else min(SLICE, left))
+                else:
+                    told = heard.get_nowait()  # which nobody else takes
                 if told is not TURN:
                     return told
         finally:
@@ -163,7 +166,8 @@ class ListeningEar(WaitersEar):
 
     def listen(self, seconds: float) -> Grant | None:
         """As `Ear.listen()`."""
-        turns = self._wakeups.turns
+        wakeups = self._wakeups
+        turns = wakeups.turns if wakeups.channel else None
         if turns is not None:
             return turns.listen(self, self._heard, seconds)
         told = super().listen(seconds)
@@ -179,23 +183,19 @@ class WakeupsInTurns(Wakeups):
     def start_over(self) -> None:
         """As `Wakeups.start_over()`."""
         super().start_over()
-        self._turns: Turns | None = None
-
-    @property
-    def turns(self) -> Turns | None:
-        """Where one listens, while there is a connection."""
-        return self._turns if self.channel else None
+        self.turns: Turns | None = None
+        """Where one listens, as long as there is a channel."""
 
     def forget(self, token: str) -> None:
         """As `Wakeups.forget()`."""
         ear = self._ears.pop(token, None)
-        if self._turns is not None:
-            self._turns.leave(ear)  # once more, should it have been interrupted in that
+        if self.turns is not None:
+            self.turns.leave(ear)  # once more, should it have been interrupted in that
 
     def _in_turns(self, subscription: Any) -> Any:
         is_audible = getattr(subscription, "is_audible", False)
-        self._turns = Turns(subscription, self._dispatch) if is_audible else None
-        return self._turns or subscription
+        self.turns = Turns(subscription, self._dispatch) if is_audible else None
+        return self.turns or subscription
 
     def _new_ear(self, token: str, heard: Heard | None) -> WaitersEar:
         return ListeningEar(self, token, heard)

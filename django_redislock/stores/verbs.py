@@ -127,6 +127,11 @@ def names_beside(bucket: str, index: str, name: str) -> Names:
     return Names(bucket, lock, held, fence, queue, Keys((lock, held, fence, queue)))
 
 
+def never(token: str) -> bool:
+    """Nobody waits with it."""
+    return False
+
+
 class Verbs:
     """The calls of the protocol for the locks below one prefix."""
 
@@ -136,15 +141,15 @@ class Verbs:
         self._names = partial(names_of if root is None else names_in_slot, prefix)
 
     def acquire(
-        self, key: Key, *, token: str, ttl: float, holder: str, channel: str, waits: bool = False
+        self, key: Key, *, token: str, ttl: float, holder: str, channel: str, waits: Callable[[str], bool] = never
     ) -> Call[Taken | Held | tuple[Edge, ...]]:
         """Take the key, or learn who holds it and wait in line to be told on the channel.
 
-        `waits`: whether it may be in line since an earlier question, although it has no channel right now.
+        `waits` tells whether the token may be in line since an earlier question, although it has no channel right now.
         """
         names = self._names(key.name)
         args = (token, self._root, to_ms(ttl), holder, channel)
-        settle: Settle = lambda asked: self.leave(key, token=token) if asked or channel or waits else None
+        settle: Settle = lambda asked: self.leave(key, token=token) if asked or channel or waits(token) else None
         return Call(ACQUIRE, names.all, args, read_acquire, settle)
 
     def release(self, key: Key, *, token: str, ttl: float, wakes: bool = False) -> Call[Answer]:
@@ -259,7 +264,7 @@ def read_grant(message: str) -> tuple[str, Grant | None]:
     if not grant:
         return token, None
     fence, granted = grant
-    return token, Grant(fence=int(fence), granted=int(granted) / 1e6)
+    return token, Grant(int(fence), int(granted) / 1e6)
 
 
 def text(reply: Any) -> str:
