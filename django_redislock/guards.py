@@ -212,7 +212,8 @@ class Guard(Keeper):
     def _acquired(self, entry: Entry) -> Entry:
         entry.flow.add(entry.holds[0])
         self._announce(entry.holds)
-        return self._entered(entry)
+        self._entries.append(entry)
+        return entry
 
     def _give_up(self, coming: Sequence[Entry], error: BaseException) -> None:
         """Give back what was granted, which nobody else could do: it may be that a signal's handler has raised."""
@@ -224,9 +225,6 @@ class Guard(Keeper):
         entry = Entry([], hold.flow)
         coming.append(entry)
         hold.count, entry.holds = hold.count + 1, [hold]  # both or neither, when a signal's handler raises
-        return self._entered(entry)
-
-    def _entered(self, entry: Entry) -> Entry:
         self._entries.append(entry)
         return entry
 

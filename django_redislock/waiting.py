@@ -84,7 +84,7 @@ def ask(store: Any, request: Request, channel: str) -> Any:
 
 def standing_in_line(store: Any, request: Request, ear: Ear, *, end: float | None) -> Steps[Outcome]:
     """Ask, and listen for the grant until it is time to ask again, as long as the wait lasts."""
-    pause = FIRST_PAUSE
+    pause, trusted_for = FIRST_PAUSE, clock.safe_ttl(request.ttl)
     while True:
         channel, asked_at = ear.channel, clock.now()
         answer: Taken | Held | tuple[Edge, ...] = yield ask(store, request, channel)
@@ -106,7 +106,7 @@ def standing_in_line(store: Any, request: Request, ear: Ear, *, end: float | Non
         )
         if grant is not None:
             at = granted_at(grant, answer, asked_at=asked_at)
-            if clock.now() < at + clock.safe_ttl(request.ttl):  # else we stood still until it was over
+            if clock.now() < at + trusted_for:  # else we stood still until it was over
                 return Obtained(fence=grant.fence, at=at)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from decimal import Decimal
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from django_redislock import LeaseLost, LockNotHeld, clock, lock, locked, signal
 from django_redislock.exceptions import LossReason
 from django_redislock.rows import RowLock
 from django_redislock.stores.straight import Straight
+from django_redislock.transactions import connections_here, open_connections
 from tests.flows import elsewhere, is_free
 from tests.testapp.models import Account, Plan
 
@@ -530,3 +533,35 @@ class TestPinnedSnapshot:
             elsewhere(withdraw, account)
             with refused if using == "postgres" else nullcontext(), row() as fresh:
                 assert fresh.balance == 90
+
+
+class TestWhereOneLooks:
+    """For transactions: at the connections of the thread, and on a loop at those of the task, as Django has them."""
+
+    def test_in_a_thread(self):
+        seen = elsewhere(self.look)
+        assert seen == ([], ["default"])
+
+    def test_on_a_loop(self, monkeypatch):
+        monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+        assert asyncio.run(self.look_on_a_loop()) == ([], ["default"])
+        assert elsewhere(lambda: [asyncio.run(self.look_on_a_loop()), self.look()]) == [([], ["default"])] * 2
+
+    @pytest.mark.parametrize("storage", [None, object()])
+    def test_where_they_are_kept_otherwise(self, monkeypatch, storage):
+        keeper = SimpleNamespace(_storage=storage)
+        monkeypatch.setattr(connections, "_connections", keeper)
+        assert self.look() == ([], ["default"])
+
+    def look(self) -> tuple[list[str], list[str]]:
+        """What is there before the first query, and after it."""
+        before = connections_here()
+        with atomic():
+            after = open_connections()
+            assert connections_here() == connections.all(initialized_only=True)
+        assert open_connections() == []
+        connections["default"].close()
+        return [one.alias for one in before], [one.alias for one in after]
+
+    async def look_on_a_loop(self) -> tuple[list[str], list[str]]:
+        return self.look()

@@ -127,7 +127,7 @@ class House:
         """Have somebody wait, whose turn it is if it is nobody's."""
         ear = self.ear(token)
         future = self._pool.submit(self._listen, ear, seconds, handler)
-        until(lambda: future.done() or ear in getattr(self.wakeups.turns, "_line", ()))
+        until(lambda: future.done() or ear in getattr(self.wakeups.turns, "line", ()))
         return future
 
     def _listen(self, ear: WaitersEar, seconds: float, handler: AbstractContextManager[None]) -> Grant | None:
@@ -317,7 +317,7 @@ def test_what_comes_before_one_listens_is_not_lost(house):
 def test_one_that_is_there_no_more_is_passed_over(house):
     house.ear("a").close()
     ghost = Seat()
-    house.turns._line[ghost] = None
+    house.turns.line[ghost] = None
     waiter, other = house.wait("b"), house.wait("c")
     house.wire.say(granted("b"))
     assert waiter.result(PATIENCE) == GRANT
@@ -328,8 +328,8 @@ def test_one_that_is_there_no_more_is_passed_over(house):
 
 def test_one_that_was_passed_over_and_is_there_comes_again(house):
     waiter = house.wait("a")
-    (ear,) = house.turns._line
-    house.turns._line.clear()
+    (ear,) = house.turns.line
+    house.turns.line.clear()
     ear.tell(TURN)
     house.wire.say("somebody")
     until(lambda: house.reader() == "a")
@@ -339,8 +339,8 @@ def test_one_that_was_passed_over_and_is_there_comes_again(house):
 
 def test_the_first_is_called_once_more_when_nobody_has_told_it(house):
     first, second = house.wait("a"), house.wait("b")
-    ear, _ = house.turns._line
-    house.turns._line.pop(ear)  # and torn out there
+    ear, _ = house.turns.line
+    house.turns.line.pop(ear)  # and torn out there
     until(lambda: house.reader() == "b")
     house.wire.say(granted("b"))
     assert second.result(PATIENCE) == GRANT
@@ -466,9 +466,9 @@ def test_who_was_given_the_turn_and_goes_without_noticing_leaves_it_to_the_next(
 
 def test_who_was_torn_out_of_leaving_leaves_when_its_ear_is_closed(house):
     ear = house.ear("a")
-    house.turns._line[ear] = None
+    house.turns.line[ear] = None
     ear.close()
-    assert list(house.turns._line) == []
+    assert list(house.turns.line) == []
 
 
 def test_the_thread_calls_the_first_again_and_again(table):

@@ -43,7 +43,7 @@ class Turns:
         self._subscription = subscription
         self._dispatch = dispatch
         self._pid = os.getpid()
-        self._line: dict[Any, None] = {}
+        self.line: dict[Any, None] = {}
         """Who listens. It is the first one's turn."""
         self._listening: Any = None
         """Who waits for the server, or did so last and is there yet."""
@@ -58,7 +58,7 @@ class Turns:
         until = clock.now() + seconds
         try:
             while True:
-                self._line[ear] = None  # which changes nothing, unless it was passed over
+                self.line[ear] = None  # which changes nothing, unless it was passed over
                 can_read = True
                 while can_read and heard.empty() and self._first() is ear and (left := until - clock.now()) > 0:
                     self._listening = ear
@@ -75,13 +75,13 @@ class Turns:
 
     def leave(self, ear: Any) -> None:
         """Listen no more."""
-        if ear not in self._line:
+        if ear not in self.line:
             return
         if self._listening is ear:
             self._listening = None
         is_first = self._first() is ear
-        self._line.pop(ear, None)
-        if is_first and self._line:
+        self.line.pop(ear, None)
+        if is_first and self.line:
             self._call_first()
 
     def read(self, seconds: float) -> None:
@@ -92,7 +92,7 @@ class Turns:
             self._rest(GRACE)
             if self._reads == reads and self._is_left():
                 self._take_over()
-        if self._line and self._first() is not self._listening:
+        if self.line and self._first() is not self._listening:
             self._call_first()
 
     def _rest(self, seconds: float) -> None:
@@ -111,7 +111,7 @@ class Turns:
         self._gate.release()
         first = self._first()
         if first is not None:
-            self._line.pop(first, None)
+            self.line.pop(first, None)
             first.tell(TURN)  # it comes again, if it is there
 
     def close(self) -> None:
@@ -119,7 +119,7 @@ class Turns:
         self._subscription.close()
 
     def _first(self) -> Any:
-        line = list(self._line)  # at once, whoever comes and goes
+        line = list(self.line)  # at once, whoever comes and goes
         return line[0] if line else None
 
     def _call_first(self) -> None:
@@ -189,8 +189,8 @@ class WakeupsInTurns(Wakeups):
     def forget(self, token: str) -> None:
         """As `Wakeups.forget()`."""
         ear = self._ears.pop(token, None)
-        if self.turns is not None:
-            self.turns.leave(ear)  # once more, should it have been interrupted in that
+        if self.turns is not None and ear in self.turns.line:
+            self.turns.leave(ear)  # it was interrupted in that
 
     def _in_turns(self, subscription: Any) -> Any:
         is_audible = getattr(subscription, "is_audible", False)
