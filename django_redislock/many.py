@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from asyncio import _get_running_loop
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 from . import signals
@@ -14,7 +13,7 @@ from .entries import Entry
 from .exceptions import LockBusy
 from .guards import NamedLock, ensure_may_block
 from .handler import DEFAULT_ALIAS, locks
-from .holds import Hold, aenter_all, aenter_free, enter_all, enter_all_again, enter_free
+from .holds import Charge, Hold, aenter_all, aenter_free, enter_all, enter_all_again, enter_free
 from .keeping import Keeper
 from .keylock import KeyLock
 from .lease import Lease
@@ -111,24 +110,30 @@ class ManyGuard(Keeper):
         keys = [lock.key.name for lock in wanted]
         by_key = dict(zip(keys, wanted, strict=True))
         enter_all_again(entry.flow, by_key.values(), entry.holds, limit=self._choice.limit)
-        entered = {hold.lock.key.name for hold in entry.holds}
-        left = [key for key in by_key if key not in entered] if entered else by_key
-        rest = [by_key[key] for key in (left if self._choice.skips_locked else sorted(left))]
-        yield from self._acquiring(entry, rest, acquire, options=place.options)
-        self._entries.append(entry)
-        if entered:
-            self._ensure_all_held(entry)
         found = {hold.lock.key.name: hold for hold in entry.holds}
+        had = len(found)
+        left = [key for key in by_key if key not in found] if had else by_key
+        rest = [by_key[key] for key in (left if self._choice.skips_locked else sorted(left))]
+
+        def charge(holds: Iterable[Hold]) -> None:
+            self._take_charge(holds, place.options)
+            found.update({hold.lock.key.name: hold for hold in holds})
+
+        yield from self._acquiring(entry, rest, acquire, charge, options=place.options)
+        self._entries.append(entry)
+        if had:
+            self._ensure_all_held(entry)
         return [*map(found.get, keys)]
 
-    def _acquiring(self, entry: Entry, rest: list[KeyLock], acquire: Acquire, *, options: Options) -> Steps[None]:
+    def _acquiring(
+        self, entry: Entry, rest: list[KeyLock], acquire: Acquire, charge: Charge, *, options: Options
+    ) -> Steps[None]:
         had = len(entry.holds)
         limit = len(rest) if self._choice.limit is None else min(len(rest), self._choice.limit - had)
         if not limit:
             return
         ttl = options.ttl if self._terms.ttl is UNSET else self._terms.ttl
         wait = options.wait if self._terms.wait is UNSET else self._terms.wait
-        charge = partial(self._take_charge, options=options)
         try:
             if self._choice.skips_locked:
                 yield acquire.free(entry.flow, rest, entry.holds, ttl=ttl, limit=limit, charge=charge)

@@ -255,8 +255,9 @@ def releasing_all(held: Sequence[Owned], whom: Callable[[Store], Any]) -> Steps[
 def releasing_acquisition(lock: KeyLock, leases: Sequence[Lease], whom: Callable[[Store], Any]) -> Steps[list[Answer]]:
     """The steps for what was acquired with one token; `lock` is one of those that are given back."""
     lock.ensure_ours(leases[0])
+    ttls = {lease.ttl for lease in leases}
     answers: list[Answer] = yield whom(lock.store.whole).release_many(
-        [lease.key for lease in leases], token=leases[0].token, ttl=max(map(attrgetter("ttl"), leases))
+        [lease.key for lease in leases], token=leases[0].token, ttl=max(ttls)
     )
     ended_all(leases, answers)
     return answers
