@@ -113,17 +113,19 @@ class ManyGuard(Keeper):
         found = {hold.lock.key.name: hold for hold in entry.holds}
         had = len(found)
         left = [key for key in by_key if key not in found] if had else by_key
-        rest = [by_key[key] for key in (left if self._choice.skips_locked else sorted(left))]
+        rest = [*map(by_key.__getitem__, left if self._choice.skips_locked else sorted(left))]
+        asked_for: list[Hold | None] = []
 
         def charge(holds: Iterable[Hold]) -> None:
             self._take_charge(holds, place.options)
             found.update({hold.lock.key.name: hold for hold in holds})
+            asked_for[:] = map(found.get, keys)
 
         yield from self._acquiring(entry, rest, acquire, charge, options=place.options)
         self._entries.append(entry)
         if had:
             self._ensure_all_held(entry)
-        return [*map(found.get, keys)]
+        return asked_for or [*map(found.get, keys)]
 
     def _acquiring(
         self, entry: Entry, rest: list[KeyLock], acquire: Acquire, charge: Charge, *, options: Options
