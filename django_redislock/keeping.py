@@ -77,8 +77,10 @@ class Keeper(ABC):
 
     def _defer(self, entry: Entry) -> bool:
         """Leave the release to the end of the open transactions, if there are any."""
+        if 1 not in [hold.count for hold in entry.holds]:
+            return False
         connections = self._transactions()
-        if not connections or 1 not in [hold.count for hold in entry.holds]:
+        if not connections:
             return False
         deferred = Deferred(entry.holds, connections, check=self._check_before_commit, leave=self._leave)
         for connection in connections:
