@@ -86,7 +86,8 @@ class KeyLock:
 
         Raises `LockNotHeld` in a child of `fork`, `StoreUnavailable` when Redis cannot be asked.
         """
-        self.ensure_ours(lease)
+        if lease.pid != os.getpid():
+            raise not_ours(lease)
         return ended(lease, self.store.release(self.key, token=lease.token, ttl=lease.ttl))
 
     async def arelease(self, lease: Lease) -> Answer:
@@ -108,11 +109,7 @@ class KeyLock:
     def ensure_ours(self, lease: Lease) -> None:
         """Raise `LockNotHeld` in a child of `fork`, which has a copy of its parent's lease."""
         if lease.pid != os.getpid():
-            raise LockNotHeld(
-                f"{self.key} was acquired by process {lease.pid}, which this process was forked from. "
-                f"A child does not own its parent's locks: acquire it in the child.",
-                key=self.key.name,
-            )
+            raise not_ours(lease)
 
     def _acquiring(
         self,
@@ -171,6 +168,15 @@ class KeyLock:
             yield store.leave(self.key, token=token)
         except StoreUnavailable as error:
             logger.warning("Given up while acquiring, and what was taken ends with its ttl: %s", error)
+
+
+def not_ours(lease: Lease) -> LockNotHeld:
+    """The answer to a child of `fork`, which has a copy of its parent's lease."""
+    return LockNotHeld(
+        f"{lease.key} was acquired by process {lease.pid}, which this process was forked from. "
+        f"A child does not own its parent's locks: acquire it in the child.",
+        key=lease.key.name,
+    )
 
 
 def busy(key: Key, held: Held, *, wait: float | None, also: str = "") -> LockBusy:
