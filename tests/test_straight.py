@@ -372,4 +372,6 @@ def test_locks_ask_over_such_connections(redis_pys_own):
             pass
     assert redis_pys_own == []
     store: Any = locks["default"].store
-    assert isinstance(store._connections.take(), Straight)
+    used = store._connections.take()
+    store._connections.give(used)
+    assert isinstance(used, Straight)
