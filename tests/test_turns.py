@@ -458,7 +458,7 @@ def table() -> Turns:
 
 def test_who_was_given_the_turn_and_goes_without_noticing_leaves_it_to_the_next(table):
     seats = [Seat() for _ in range(3)]
-    table._line = dict.fromkeys(seats)
+    table.line = dict.fromkeys(seats)
     for seat in seats[:2]:
         table.leave(seat)
     assert (table._first(), seats[2].heard.get_nowait()) == (seats[2], TURN)
@@ -473,14 +473,14 @@ def test_who_was_torn_out_of_leaving_leaves_when_its_ear_is_closed(house):
 
 def test_the_thread_calls_the_first_again_and_again(table):
     seat = Seat()
-    table._line[seat] = None
+    table.line[seat] = None
     table.read(0)
-    assert (seat.heard.get_nowait(), list(table._line)) == (TURN, [seat])
+    assert (seat.heard.get_nowait(), list(table.line)) == (TURN, [seat])
 
 
 def test_the_thread_lets_alone_who_listens_until_that_one_goes(table, monkeypatch):
     first, second = Seat(), Seat()
-    table._line = dict.fromkeys((first, second))
+    table.line = dict.fromkeys((first, second))
     table._subscription.say("somebody")
     table._dispatch = lambda message: first.tell(GRANT)
     with monkeypatch.context() as patch:
@@ -489,33 +489,33 @@ def test_the_thread_lets_alone_who_listens_until_that_one_goes(table, monkeypatc
     table.read(0)
     assert (first.heard.empty(), second.heard.empty()) == (True, True)
     table.leave(first)
-    table._line = dict.fromkeys((first,))
+    table.line = dict.fromkeys((first,))
     table.read(0)
     assert first.heard.get_nowait() is TURN
 
 
 def test_one_that_does_not_read_is_told_that_it_was_passed_over(table):
     seat, following = Seat(), Seat()
-    table._line = dict.fromkeys((seat, following))
+    table.line = dict.fromkeys((seat, following))
     table._subscription.say("somebody")
     table.read(0)
-    assert (seat.heard.get_nowait(), following.heard.get_nowait(), list(table._line)) == (TURN, TURN, [following])
+    assert (seat.heard.get_nowait(), following.heard.get_nowait(), list(table.line)) == (TURN, TURN, [following])
 
 
 def test_one_that_reads_is_not_passed_over_for_what_comes_next(table, monkeypatch):
     seat = Seat()
-    table._line[seat] = None
+    table.line[seat] = None
     table._subscription.say("somebody")
     table._subscription.say("somebody else")
     monkeypatch.setattr(table, "_rest", lambda seconds: table._read() if seconds == turns.GRACE else None)
     table.read(0)
-    assert list(table._line) == [seat]
+    assert list(table.line) == [seat]
     assert len(table._subscription._said) == 1
 
 
 def test_who_goes_without_having_had_the_turn_wakes_nobody(table):
     first, second, third = (Seat() for _ in range(3))
-    table._line = dict.fromkeys((first, second, third))
+    table.line = dict.fromkeys((first, second, third))
     table.leave(second)
     table.leave(first)
     assert (first.heard.empty(), second.heard.empty(), third.heard.qsize()) == (True, True, 1)
@@ -523,11 +523,11 @@ def test_who_goes_without_having_had_the_turn_wakes_nobody(table):
 
 def test_a_turn_that_is_anothers_by_now_is_not_taken(table):
     first, second = Seat(), Seat()
-    table._line = dict.fromkeys((first, second))
+    table.line = dict.fromkeys((first, second))
     second.tell(TURN)
     second.tell(GRANT)
     assert table.listen(second, second.heard, LONG) == GRANT
-    assert list(table._line) == [first]
+    assert list(table.line) == [first]
     assert table._subscription.readers == []
 
 
