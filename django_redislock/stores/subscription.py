@@ -15,7 +15,7 @@ from .verbs import text
 from .wakeups import Interrupted, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from redis import ConnectionPool
 
@@ -45,22 +45,22 @@ class PoolSubscription:
     It reads the replies as they come: `PubSub.get_message()` costs more than all the rest of being woken.
     """
 
+    wait: Callable[[float], bool]
+    """As `Audible.wait()`."""
+
     def __init__(self, pool: ConnectionPool, channel: str) -> None:
         """As `opening()`."""
         self._secrets = secrets_in(pool.connection_kwargs)
         self._connection: Any = straightened(pool.connection_class)(**options_for_listening(pool))
         run(opening(self._connection, channel, self._secrets))
         self._shared = self._connection.shared() if isinstance(self._connection, Straight) else None
+        if self._shared is not None:
+            self.wait = self._shared.wait
 
     @property
     def is_audible(self) -> bool:
         """Whether it is an `Audible`."""
         return self._shared is not None
-
-    def wait(self, seconds: float) -> bool:
-        """As `Audible.wait()`."""
-        assert self._shared is not None
-        return self._shared.wait(seconds)
 
     def read_all(self) -> list[str]:
         """As `Audible.read_all()`."""

@@ -85,6 +85,8 @@ class WaitersEar:
 class Wakeups:
     """The wake-up connection of this process to one server."""
 
+    _kind_of_ear: type[WaitersEar] = WaitersEar
+
     def __init__(
         self, subscribe: Callable[[str], Any], *, prefix: str, rest: Callable[[], object] | None = None
     ) -> None:
@@ -122,7 +124,7 @@ class Wakeups:
         """
         if self._pid != os.getpid():
             self.start_over()
-        ear = self._new_ear(token, heard)
+        ear = self._kind_of_ear(self, token, heard)
         try:
             moment = self._join(token, ear, within)
             if moment > 0:
@@ -146,9 +148,6 @@ class Wakeups:
         """Have somebody listen. Of two who begin at once one ends at once."""
         if self._listener is None and not self._refused:
             self._listener = self._begin()
-
-    def _new_ear(self, token: str, heard: Heard | None) -> WaitersEar:
-        return WaitersEar(self, token, heard)
 
     def _begin(self) -> Any:
         """Begin to listen, beside what goes on here."""
