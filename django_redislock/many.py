@@ -96,8 +96,6 @@ class ManyGuard(Keeper):
 
         Gives a hold for each name, in their order; with `skip_locked` none for what is somebody's.
         """
-        if _get_running_loop() is not None:
-            ensure_may_block()
         return run(self._entering(names, entry, BLOCKING))
 
     async def _aenter(self, names: Sequence[str], entry: Entry) -> list[Hold | None]:
@@ -136,6 +134,8 @@ class ManyGuard(Keeper):
             return
         ttl = options.ttl if self._terms.ttl is UNSET else self._terms.ttl
         wait = options.wait if self._terms.wait is UNSET else self._terms.wait
+        if acquire is BLOCKING and _get_running_loop() is not None:
+            ensure_may_block()
         try:
             if self._choice.skips_locked:
                 yield acquire.free(entry.flow, rest, entry.holds, ttl=ttl, limit=limit, charge=charge)

@@ -306,6 +306,16 @@ class TestNames:
         with pytest.raises(SynchronousOnlyOperation):
             asyncio.run(self._enter())
 
+    def test_in_a_coroutine_what_is_held_may_be_entered_again(self, lock_alias):
+        async def enter() -> None:
+            async with lock_many(NAMES):
+                with lock_many(NAMES) as leases:
+                    assert all(lease.trusted for lease in leases)
+                assert all(lease.trusted for lease in leases)
+
+        asyncio.run(enter())
+        assert all_free(*NAMES)
+
 
 def names_in(buckets: int, number: int) -> list[str]:
     """So many names that fall in so many buckets."""
