@@ -15,7 +15,8 @@ from django.core.cache import caches
 from django.core.exceptions import SynchronousOnlyOperation
 from redis.connection import Connection
 
-from django_redislock import LeaseLost, LockBusy, LockNotHeld, clock, lock
+from django_redislock import LeaseLost, LockBusy, LockNotHeld, clock, lock, lock_many
+from django_redislock.holds import current_flow
 from django_redislock.stores.straight import Straight
 from tests.flows import attempt, elsewhere, is_free
 
@@ -188,6 +189,18 @@ class TestAsyncio:
             return await other
 
         assert asyncio.run(main()) == "busy"
+
+    @pytest.mark.parametrize("guard", [lambda: lock("a"), lambda: lock_many(["a"])], ids=["one", "several"])
+    def test_what_the_second_task_in_a_context_holds_is_known(self, guard):
+        async def hold() -> list[str]:
+            async with guard():
+                return [held.lock.key.name for held in current_flow().living_holds()]
+
+        async def main() -> list[list[str]]:
+            context = contextvars.Context()
+            return [await asyncio.create_task(hold(), context=context) for _ in range(2)]
+
+        assert asyncio.run(main()) == [["a"], ["a"]]
 
     def test_child_tasks_do_not_share_their_parents_lock(self):
         async def main() -> list[str]:

@@ -32,6 +32,7 @@ from django_redislock import (
     locked_many,
     signals,
 )
+from django_redislock.exceptions import LossReason
 from django_redislock.handler import locks
 from django_redislock.keys import Key, bucket_of
 from django_redislock.lease import Lease
@@ -39,7 +40,7 @@ from django_redislock.manyrows import RowLocks
 from django_redislock.stores import asking, straight
 from django_redislock.stores.base import Answer, Renewal, Way
 from django_redislock.stores.redis import RedisStore
-from tests.flows import client_of, elsewhere, is_free, peer
+from tests.flows import PATIENCE, client_of, elsewhere, is_free, peer
 from tests.testapp.models import Account, Country, Parcel, Seat, Ticket
 
 NAMES = ["c", "a", "b"]
@@ -225,6 +226,21 @@ class TestNames:
                 forbidden()
             assert waiter.result(10) == ["b"]
         assert is_free("a")
+
+    def test_what_was_lost_while_the_others_were_waited_for_is_told(self, lock_alias, held_elsewhere):
+        held_elsewhere("b")
+        with ThreadPoolExecutor(1) as pool, pytest.raises(LeaseLost, match="a was lost"), lock("a") as lease:
+
+            def lose() -> None:
+                wait_until(lambda: waiters_of("b") == 1)
+                lease.lose(LossReason.FORCED)
+                held_elsewhere.let_go()
+
+            losing = pool.submit(lose)
+            with pytest.raises(LeaseLost, match="a was lost"), lock_many(["a", "b"], wait=PATIENCE):
+                forbidden()
+            losing.result(PATIENCE)
+        assert is_free("b")
 
     def test_a_cycle_is_refused_and_gives_back(self, lock_alias):
         """One holds b and wants a, the other has a and wants b."""
