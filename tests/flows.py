@@ -48,8 +48,6 @@ def is_free(name: str) -> bool:
     return elsewhere(attempt, name) == "entered"
 
 
-STALL = 10.0
-"""Seconds for which a busy machine may stand still."""
 PATIENCE = 30.0
 GLIMPSE = 0.002
 """Seconds between two looks: who waits for a server or for others leaves them the machine."""

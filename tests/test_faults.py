@@ -37,7 +37,7 @@ from django_redislock.stores.debts import Debts, NotNow
 from django_redislock.stores.many import ACQUIRE_MANY, LEAVE_MANY, RELEASE_MANY, RENEW_MANY
 from django_redislock.stores.verbs import ACQUIRE, FORCE, INSPECT, LEAVE, RELEASE, RENEW
 from tests.faults import LOADING, OOM, Fault, Proxy, proxy_to
-from tests.flows import STALL, client_of, elsewhere, hearers_of, until
+from tests.flows import client_of, elsewhere, hearers_of, until
 from tests.settings import cache
 
 PATIENCE = 0.2
@@ -118,7 +118,7 @@ def fails(work: Callable[[], Any], cause: type[Exception]) -> StoreUnavailable:
     began = time.monotonic()
     with pytest.raises(StoreUnavailable) as caught:
         work()
-    assert time.monotonic() - began < (TRIES + 1) * PATIENCE + STALL
+    assert time.monotonic() - began < (TRIES + 1) * PATIENCE + 1
     assert (type(caught.value), caught.value.key) == (StoreUnavailable, "a")
     assert isinstance(caught.value.__cause__, cause)
     return caught.value
@@ -182,7 +182,7 @@ class TestAcquire:
         proxy.faults.extend([Fault.HANG] * 5)
         began = time.monotonic()
         fails(partial(enter, lock("a", wait=20)), TimeoutError)
-        assert PATIENCE <= time.monotonic() - began < PATIENCE + STALL
+        assert PATIENCE <= time.monotonic() - began < 2 * PATIENCE
         assert proxy.seen == ["EVALSHA"]
 
 

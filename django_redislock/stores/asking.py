@@ -19,7 +19,7 @@ from redis.exceptions import (
 from ..steps import Steps, run
 from .debts import NotNow
 from .discretion import hush
-from .packing import PING, joined, packed
+from .packing import PING, joined
 from .straight import read_answer
 
 if TYPE_CHECKING:
@@ -84,13 +84,13 @@ def evaluate(connection: Any, call: Any, meanwhile: Callable[[], object] | None)
     if call.wakes:
         # Redis writes last to the client for whom it has had something for longest. So whoever this wakes is written to
         # first where an answer stands before ours: that to a PING, which may as well be a refusal.
-        connection.send_packed_command([PING + b"".join(packed(call.script.known, call.keys, call.args))])
+        connection.send_packed_command([PING + b"".join(call.packed)])
         try:  # noqa: SIM105 - which is a dozen steps less than `suppress()`
             read_answer(connection)
         except ResponseError:
             pass
     else:
-        connection.send_packed_command(packed(call.script.known, call.keys, call.args))
+        connection.send_packed_command(call.packed)
     if meanwhile is not None:
         meanwhile()
     try:

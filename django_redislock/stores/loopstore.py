@@ -62,7 +62,7 @@ class LoopStore(RedisStore):
 
     async def ear(self, token: str, *, within: float | None = None) -> Any:  # type: ignore[override]
         """As `Store.ear()`."""
-        ear = await self._wakeups.aear(token, within=within)
+        ear = await arun(self._wakeups.hearing(token, within))
         return ConfirmingLoopEar(ear) if self._replicas else ear
 
     def renew_many(self, renewals: Sequence[Renewal], *, within: float) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from contextvars import Context
 from functools import partial
@@ -91,20 +90,6 @@ class LoopWakeups(Wakeups):
         super().__init__(subscribe, prefix=prefix)
         self._keep = keep
 
-    async def aear(self, token: str, *, within: float | None = None) -> LoopEar:
-        """As `ear()`."""
-        if self._pid != os.getpid():
-            self.start_over()
-        ear = LoopEar(self, token)
-        try:
-            moment = self._join(token, ear, within)
-            if moment > 0:
-                await ear.listen(moment)
-        except BaseException:
-            self.forget(token)
-            raise
-        return ear
-
     def start_over(self) -> None:
         """As `Wakeups.start_over()`."""
         super().start_over()
@@ -122,6 +107,9 @@ class LoopWakeups(Wakeups):
             ear.line = self._lines.get(key.name) or Line(partial(self._keep, key, channel))
             self._lines[key.name] = ear.line
         ear.line.join(token, ear, ttl=ttl, holder_left=held.remaining)
+
+    def _new_ear(self, token: str, heard: Any) -> Any:
+        return LoopEar(self, token)
 
     def _begin(self) -> Any:
         # In an empty context: what the first waiter has in its own is not the listener's.

@@ -66,7 +66,7 @@ class PoolSubscription:
         """As `Audible.read_all()`."""
         assert self._shared is not None
         try:
-            return [message if isinstance(message, str) else message.decode() for _, _, message in self._shared.read()]
+            return [text(message) for _, _, message in self._shared.read()]
         except (RedisError, UnicodeError) as error:
             raise Interrupted(str(hush(error, self._secrets))) from error
 

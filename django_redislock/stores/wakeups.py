@@ -85,8 +85,6 @@ class WaitersEar:
 class Wakeups:
     """The wake-up connection of this process to one server."""
 
-    _kind_of_ear: type[WaitersEar] = WaitersEar
-
     def __init__(
         self, subscribe: Callable[[str], Any], *, prefix: str, rest: Callable[[], object] | None = None
     ) -> None:
@@ -122,32 +120,33 @@ class Wakeups:
 
         What is heard is put into `heard`, where that is given: for one who listens at several places.
         """
+        ear: WaitersEar = run(self.hearing(token, within, heard))
+        return ear
+
+    def hearing(self, token: str, within: float | None, heard: Any = None) -> Steps[Any]:
+        """The steps of `ear()`."""
         if self._pid != os.getpid():
             self.start_over()
-        ear = self._kind_of_ear(self, token, heard)
+        ear = self._new_ear(token, heard)
+        moment = MOMENT if within is None else min(MOMENT, within)
         try:
-            moment = self._join(token, ear, within)
-            if moment > 0:
-                ear.listen(moment)
+            self._ears[token] = ear
+            will_be_told = not self.is_ready
+            self._see_to_it()
+            if will_be_told and moment > 0:
+                yield ear.listen(moment)
         except BaseException:
             self.forget(token)
             raise
         return ear
 
-    def _join(self, token: str, ear: Any, within: float | None) -> float:
-        """Listen for it as well; gives the seconds for which it may be waited until somebody listens."""
-        self._ears[token] = ear
-        will_be_told = not self.is_ready
-        if self._listener is None:
-            self._see_to_it()
-        if not will_be_told:
-            return 0.0
-        return MOMENT if within is None else min(MOMENT, within)
-
     def _see_to_it(self) -> None:
         """Have somebody listen. Of two who begin at once one ends at once."""
         if self._listener is None and not self._refused:
             self._listener = self._begin()
+
+    def _new_ear(self, token: str, heard: Heard | None) -> WaitersEar:
+        return WaitersEar(self, token, heard)
 
     def _begin(self) -> Any:
         """Begin to listen, beside what goes on here."""
