@@ -141,7 +141,7 @@ class Keeper(ABC):
 
         That Redis cannot be asked is logged only: the work is done, and the ttl will free the keys.
         """
-        lost = self._check(holds) if lost_of([hold.lease for hold in holds]) else None
+        lost = self._check(holds)
         leave_all(holds)
         if not holds:
             return lost
@@ -178,14 +178,14 @@ class Keeper(ABC):
 
     def _give_back(self, holds: Sequence[Hold]) -> list[Answer]:
         try:
-            return [holds[0].lock.release(holds[0].lease)] if len(holds) == 1 else release_all(holds)
+            return release_all(holds)
         finally:
             if signals.lock_released.receivers:
                 self._tell_released(holds)
 
     async def _agive_back(self, holds: Sequence[Hold]) -> list[Answer]:
         try:
-            return [await holds[0].lock.arelease(holds[0].lease)] if len(holds) == 1 else await arelease_all(holds)
+            return await arelease_all(holds)
         finally:
             if signals.lock_released.receivers:
                 self._tell_released(holds)
@@ -219,7 +219,7 @@ class Keeper(ABC):
     ) -> None:
         entry = None
         try:
-            entry = self._entries[0] if len(self._entries) == 1 else self._own_entry()  # as `_exited_entry()`
+            entry = self._exited_entry()
             self._entries.remove(entry)
             failure = self._end(entry, error)
         except BaseException as torn:

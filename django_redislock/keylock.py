@@ -86,8 +86,7 @@ class KeyLock:
 
         Raises `LockNotHeld` in a child of `fork`, `StoreUnavailable` when Redis cannot be asked.
         """
-        if lease.pid != os.getpid():
-            raise not_ours(lease)
+        self.ensure_ours(lease)
         return ended(lease, self.store.release(self.key, token=lease.token, ttl=lease.ttl))
 
     async def arelease(self, lease: Lease) -> Answer:
@@ -109,7 +108,11 @@ class KeyLock:
     def ensure_ours(self, lease: Lease) -> None:
         """Raise `LockNotHeld` in a child of `fork`, which has a copy of its parent's lease."""
         if lease.pid != os.getpid():
-            raise not_ours(lease)
+            raise LockNotHeld(
+                f"{self.key} was acquired by process {lease.pid}, which this process was forked from. "
+                f"A child does not own its parent's locks: acquire it in the child.",
+                key=self.key.name,
+            )
 
     def _acquiring(
         self,
@@ -170,15 +173,6 @@ class KeyLock:
             logger.warning("Given up while acquiring, and what was taken ends with its ttl: %s", error)
 
 
-def not_ours(lease: Lease) -> LockNotHeld:
-    """The answer to a child of `fork`, which has a copy of its parent's lease."""
-    return LockNotHeld(
-        f"{lease.key} was acquired by process {lease.pid}, which this process was forked from. "
-        f"A child does not own its parent's locks: acquire it in the child.",
-        key=lease.key.name,
-    )
-
-
 def busy(key: Key, held: Held, *, wait: float | None, also: str = "") -> LockBusy:
     """The refusal, which says who holds the key and for how long; `also` says that of other keys."""
     by = f"{key} is held by {held.holder} for {held.held_for:.1f} s{also}"
@@ -215,10 +209,7 @@ LOSSES = {
 
 def ended(lease: Lease, answer: Answer) -> Answer:
     """Note on the lease what the store has answered to its release."""
-    if answer is Answer.DONE:
-        note_released((lease,))  # as mostly
-    else:
-        lease.end(LOSSES.get(answer))
+    lease.end(None if answer is Answer.DONE else LOSSES.get(answer))
     return answer
 
 

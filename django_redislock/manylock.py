@@ -227,11 +227,15 @@ def release_all(held: Sequence[Owned]) -> list[Answer]:
 
     Raises `LockNotHeld` in a child of `fork`, `StoreUnavailable` when Redis cannot be asked.
     """
+    if len(held) == 1:
+        return [one.lock.release(one.lease) for one in held]
     return run(releasing_all(held, lambda store: store))
 
 
 async def arelease_all(held: Sequence[Owned]) -> list[Answer]:
     """As `release_all()`, on an event loop."""
+    if len(held) == 1:
+        return [await one.lock.arelease(one.lease) for one in held]
     return await arun(releasing_all(held, attrgetter("twin")))
 
 

@@ -38,7 +38,7 @@ def ensure_visible_end(connection: BaseDatabaseWrapper) -> None:
 
 def open_connections() -> list[BaseDatabaseWrapper]:
     """This thread's database connections that are inside a transaction of the user."""
-    return [connection for connection in connections_here() if connection.in_atomic_block and users_blocks(connection)]
+    return [connection for connection in connections_here() if users_blocks(connection)]
 
 
 def connections_here() -> Sequence[BaseDatabaseWrapper]:
