@@ -377,6 +377,15 @@ class TestInTheStore:
             assert waiter.result(10) == names[1_400:]
         assert left_in(lock_alias) == set()
 
+    @pytest.mark.parametrize("number", [3, 1_001])
+    def test_where_one_is_somebodys_nothing_is_written(self, store, lock_alias, held_elsewhere, number):
+        names, server = names_in(1, number), client_of(lock_alias)
+        held_elsewhere(names[-1])
+        before = set(server.keys()), server.get("redislock:fence"), self.index(lock_alias)
+        refusal = store.acquire_many(**self.all(names))
+        assert [key.name for key, _ in refusal.by] == [names[-1]]
+        assert (set(server.keys()), server.get("redislock:fence"), self.index(lock_alias)) == before
+
     def test_each_is_in_the_index(self, store, lock_alias):
         names = names_in(5, 23)
         store.acquire_many(**self.all(names))

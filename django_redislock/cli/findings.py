@@ -192,9 +192,9 @@ def commands(root: str) -> Iterator[tuple[str, ...]]:
     """Each command that is used, with what stands in the place of its arguments."""
     key = f"{root}:{{0}}:lock:doctor"
     more = {
-        "SET": ("x",), "PEXPIRE": ("1",), "ZADD": ("1", "x"), "ZREM": ("x",), "ZREMRANGEBYSCORE": ("0", "1"),
-        "ZRANGEBYSCORE": ("0", "1"), "RPUSH": ("x",), "LREM": ("1", "x"), "LINDEX": ("0",), "LRANGE": ("0", "1"),
-        "LPOS": ("x",),
+        "SET": ("x",), "MSETNX": ("x",), "PEXPIRE": ("1",), "ZADD": ("1", "x"), "ZREM": ("x",),
+        "ZREMRANGEBYSCORE": ("0", "1"), "ZRANGEBYSCORE": ("0", "1"), "RPUSH": ("x",), "LREM": ("1", "x"),
+        "LINDEX": ("0",), "LRANGE": ("0", "1"), "LPOS": ("x",),
     }  # fmt: skip
     for command in sorted(scripts.commands()):
         if command == "PUBLISH":

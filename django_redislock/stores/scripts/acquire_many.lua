@@ -22,12 +22,26 @@ local ttl, holder, channel, way, limit = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ton
 -- So many are noted in the index one by one.
 local FEW = 32
 
--- Makes the token the owner of the first ones of a list of keys, so many, and keeps those that it owns already for
--- another ttl. Gives the fence of the new ones.
+-- Makes the token the owner of a list of keys, and keeps those that it owns already for another ttl. Gives the fence of
+-- the new ones; nothing where one of them is somebody's: of no more than MOST of them then none is taken.
 local function take(new, number, kept)
-  local hoped = now
-  -- include: fence
+  -- As parts/fence.lua, but where nothing is taken nothing is written.
+  local fence, last = now, call('GET', fence_key)
+  if last and tonumber(last) >= tonumber(now) then
+    fence = string.format('%.0f', last + 1)
+  end
   local value = mine .. fence .. ' ' .. now .. ' ' .. holder
+  for from = 1, number, MOST do
+    local pairs = {}
+    for place = from, min(from + MOST - 1, number) do
+      pairs[#pairs + 1], pairs[#pairs + 2] = new[place], value
+    end
+    if call('MSETNX', unpack(pairs)) == 0 then
+      return nil
+    end
+  end
+  call('SET', fence_key, fence)
+
   local expires, entries = string.format('%.0f', sub(now, 1, -4) + ttl), {}
   -- Redis keeps a small index as a list, and goes through it for each entry. One that is as long as this makes it a
   -- tree, and is tidied away below.
@@ -38,7 +52,7 @@ local function take(new, number, kept)
   local at = #entries
   for place = 1, number do
     local key = new[place]
-    call('SET', key, value, 'PX', ttl)
+    call('PEXPIRE', key, ttl)
     entries[at + 1], entries[at + 2] = expires, key
     at = at + 2
   end
@@ -60,18 +74,22 @@ local function take(new, number, kept)
   return tonumber(fence)
 end
 
--- Mostly nobody holds any of them, nor waits for one.
-if not is_any(1, 2 * count) then
-  local number = min(count, limit)
-  local reply = {1, take(keys, number, {})}
-  for lock = 2, number < count and count or 1 do
-    reply[lock + 1] = lock <= number and reply[2] or 0
+-- Mostly nobody waits for any of them, nor holds one. Where all are wanted, and are not too many, that is found out by
+-- taking them.
+local waits, number = somebody_waits(), min(count, limit)
+if not waits and (number == count and count <= MOST or not is_any(1, count)) then
+  local fence = take(keys, number, {})
+  if fence then
+    local reply = {1, fence}
+    for lock = 2, number < count and count or 1 do
+      reply[lock + 1] = lock <= number and fence or 0
+    end
+    return reply
   end
-  return reply
 end
 
 -- include: one flow grant queue
-local values, waits, chosen, busy = all_values(), somebody_waits(), {}, {}
+local values, chosen, busy = all_values(), {}, {}
 
 local function choose(lock)
   if #chosen < limit then
