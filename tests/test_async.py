@@ -875,7 +875,7 @@ def test_who_is_cancelled_while_a_script_is_brought_leaves_the_others_their_conn
         turn = connections.take()
         turn.send_packed_command([b"*3\r\n$7\r\nEVALSHA\r\n$40\r\n" + b"0" * 40 + b"\r\n$1\r\n0\r\n"])
         with pytest.raises(NoScriptError):
-            await turn.read_response(disconnect_on_error=False)
+            await turn.read_answer()
         await turn.disconnect()
         return bool(connections.is_open)
 

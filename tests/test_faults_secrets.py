@@ -118,7 +118,7 @@ def test_a_quorum_does_not_tell_it_either(proxy, caplog, echo, ask):
 
 def test_a_refusal_of_what_is_owed_does_not_repeat_the_token():
     refusal = redis.ResponseError("unknown command 'EVALSHA', with args beginning with: 'a-token'")
-    connection = Mock(**{"read_response.side_effect": refusal})
+    connection = Mock(**{"read_answer.side_effect": refusal})
     with pytest.raises(NotNow) as caught:
         run(settling(connection, Verbs("").leave(Key("a"), token="a-token")))
     assert str(caught.value) == "unknown command 'EVALSHA'"

@@ -80,7 +80,7 @@ def test_every_manner_of_client_is_understood(place, options, going_through):
         return [*answers, nothing]
 
     ok, one, nothing = going_through(work())
-    assert {ok, one} <= {b"OK", b"1", "OK", "1"}
+    assert {ok, one} == {"OK", "1"}
     assert nothing is None
 
 
@@ -93,7 +93,7 @@ def test_an_answer_may_come_in_pieces(place, size, going_through):
         await connection.aclose()
         return answers
 
-    assert going_through(work()) == [b"x" * size] * 3
+    assert going_through(work()) == ["x" * size] * 3
 
 
 @with_hiredis
@@ -124,7 +124,7 @@ def test_who_gets_an_answer_may_close_the_connection(real_redis, going_through):
         await asyncio.wait([answers.closed])
         return [told[0], type(told[1])], len(ends)
 
-    assert going_through(work()) == ([b"PONG", redis.ConnectionError], 1)
+    assert going_through(work()) == (["PONG", redis.ConnectionError], 1)
 
 
 @with_hiredis
@@ -154,7 +154,7 @@ def test_what_ends_a_loop_does_so_where_an_answer_is_heard_too(real_redis, going
 
     with pytest.raises(error):
         going_through(work())
-    assert heard == [b"PONG"]
+    assert heard == ["PONG"]
 
 
 def test_a_refusal_is_raised_where_it_was_asked_for(place, going_through):
@@ -181,7 +181,7 @@ def test_what_a_server_says_unasked_is_no_answer(real_redis, going_through):
         await connection.aclose()
         return answers
 
-    assert going_through(work()) == [b"1", b"PONG"]
+    assert going_through(work()) == ["1", "PONG"]
 
 
 @with_hiredis
@@ -207,7 +207,7 @@ def test_what_has_come_before_is_not_lost(real_redis, reads, going_through):
         await asyncio.wait([answers.closed])
         return type(answers), heard
 
-    assert going_through(work()) == (AnswersInTask, [b"PONG"] * 2)
+    assert going_through(work()) == (AnswersInTask, ["PONG"] * 2)
 
 
 @pytest.mark.parametrize("said", [b"?\r\n", b"-LOADING Redis is loading\r\n"], ids=str)
@@ -244,7 +244,7 @@ def test_an_answer_to_nothing_ends_it(real_redis, going_through):
         await connection.aclose()
         return answer
 
-    assert going_through(work()) == b"PONG"
+    assert going_through(work()) == "PONG"
 
 
 def test_who_waits_is_told_that_the_server_has_closed_it(place, going_through):
@@ -309,7 +309,7 @@ def test_one_is_closed_when_all_has_been_answered(place, going_through):
         await connection.aclose()
         return await task
 
-    assert going_through(work()) in {b"PONG", "PONG", True}
+    assert going_through(work()) in {"PONG", True}
 
 
 def test_one_that_is_not_answered_is_closed_in_time(real_redis, going_through):

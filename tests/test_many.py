@@ -37,9 +37,9 @@ from django_redislock.handler import locks
 from django_redislock.keys import Key, bucket_of
 from django_redislock.lease import Lease
 from django_redislock.manyrows import RowLocks
-from django_redislock.stores import asking, straight
 from django_redislock.stores.base import Answer, Renewal, Way
 from django_redislock.stores.redis import RedisStore
+from django_redislock.stores.straight import Straight, Usual
 from tests.flows import PATIENCE, client_of, elsewhere, is_free, peer
 from tests.testapp.models import Account, Country, Parcel, Seat, Ticket
 
@@ -129,19 +129,23 @@ class TestNames:
 
     def test_the_leases_are_made_while_the_answer_is_on_its_way(self, lock_alias, monkeypatch):
         made: list[int] = []
-        make, read = Lease.__init__, straight.read_answer
+        make = Lease.__init__
 
         def counting(lease: Lease, *what: Any) -> None:
             made[-1] += 1
             make(lease, *what)
 
-        def noting(connection: Any) -> Any:
-            made.append(0)
-            return read(connection)
+        def noting(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+            def read_answer(connection: Any) -> Any:
+                made.append(0)
+                return read(connection)
+
+            return read_answer
 
         with lock_many(NAMES):  # opens the connection
             monkeypatch.setattr(Lease, "__init__", counting)
-            monkeypatch.setattr(asking, "read_answer", noting)
+            for kind in (Usual, Straight):
+                monkeypatch.setattr(kind, "read_answer", noting(kind.read_answer))
             made.append(0)
             with lock_many(["d", "e"]):
                 assert made == [2, 0]

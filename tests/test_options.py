@@ -66,3 +66,20 @@ def test_the_protocol_that_is_set_is_that_of_questions(make: Callable[..., Any],
     pool = connect("real", protocol=protocol).connection_pool
     assert make(pool, options_for_questions(pool)).protocol == protocol
     assert make(pool, options_for_listening(pool)).protocol == 2
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"encoding": "latin-1"}, {"encoding": "latin-1", "decode_responses": True}], ids=str
+)
+def test_what_scripts_say_is_text_whatever_the_cache_has(real_redis, options):
+    client = connect("real", **options)
+    store = RedisStore(lambda: client, scope="options", prefix="", twin=LoopStore)
+    asked: dict[str, Any] = {"token": "a" * 32, "ttl": 60, "holder": '["Büro",1,"MainThread",""]'}
+
+    async def holder() -> Any:
+        return (await store.twin.inspect(Key("Schlüssel"))).holder
+
+    store.acquire(Key("Schlüssel"), **asked)
+    assert store.inspect(Key("Schlüssel")).holder.host == "Büro"
+    assert asyncio.run(holder()).host == "Büro"
+    store.close()

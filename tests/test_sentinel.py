@@ -283,7 +283,7 @@ class TestMinReplicasOnALoop:
             twin = locks["default"].store.twin
             turn = twin._connections.take()
             turn.send_packed_command([b"*1\r\n$4\r\nPING\r\n"])
-            await turn.read_response(disconnect_on_error=False)
+            await turn.read_answer()
             twin._connections.break_off(ConnectionError("for the test"))
             await turn.connect()
             await arun(twin._replicas._acknowledged(turn, 1.0))

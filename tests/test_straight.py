@@ -24,7 +24,7 @@ from redis.sentinel import SentinelManagedConnection
 from django_redislock import lock
 from django_redislock.handler import locks
 from django_redislock.stores import straight
-from django_redislock.stores.straight import Straight, has_more, read_answer, read_within, straightened
+from django_redislock.stores.straight import Straight, straightened
 
 pytest.importorskip("hiredis")
 
@@ -42,7 +42,7 @@ class Wire:
     def answer(self, said: bytes) -> Any:
         """What is read when the server says this."""
         self.server.sendall(said)
-        return read_answer(self.connection)
+        return self.connection.read_answer()
 
     def close(self) -> None:
         self.connection.disconnect()
@@ -82,7 +82,7 @@ def test_sockets_that_are_written_in_python_fail_as_the_systems(wire, error, tol
     wire.connection._sock.close()
     wire.connection._sock = Mock(recv=gevents["recv"])
     with pytest.raises(told):
-        read_answer(wire.connection)
+        wire.connection.read_answer()
 
 
 def test_the_rest_of_what_it_does_not_take_is_sent_by_redis_py():
@@ -159,7 +159,7 @@ def test_a_connection_that_was_reset_is_a_lost_one(wire):
         there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         there.close()
         with pytest.raises(redis.ConnectionError, match="reading"):
-            read_answer(wire.connection)
+            wire.connection.read_answer()
 
 
 @pytest.mark.parametrize("error", [TimeoutError, ConnectionResetError, OSError])
@@ -167,7 +167,7 @@ def test_what_a_signals_handler_raises_while_an_answer_is_waited_for_is_its_own(
     wire.connection._sock.close()
     wire.connection._sock = Mock(recv=Mock(side_effect=error("the work has taken too long")))
     with pytest.raises(error, match="too long"):
-        read_answer(wire.connection)
+        wire.connection.read_answer()
 
 
 def test_a_refusal_is_raised_and_the_connection_goes_on(wire):
@@ -208,13 +208,13 @@ def test_the_end_is_a_lost_connection_of_redis_py(wire, said):
     wire.server.sendall(said)
     wire.server.shutdown(socket.SHUT_RDWR)
     with pytest.raises(redis.ConnectionError):
-        read_answer(wire.connection)
+        wire.connection.read_answer()
 
 
 def test_one_that_was_closed_is_a_lost_connection(wire):
     wire.connection.disconnect()
     with pytest.raises(redis.ConnectionError):
-        read_answer(wire.connection)
+        wire.connection.read_answer()
 
 
 @pytest.mark.parametrize("pushes", [b">2\r\n+invalidate\r\n*1\r\n$1\r\na\r\n", b">2\r\n+invalidate\r\n*-1\r\n"])
@@ -230,53 +230,53 @@ def test_what_the_server_tells_unasked_goes_to_redis_py(wire, pushes):
 
 
 def test_what_is_told_is_waited_for_so_long_and_read_in_its_order(wire):
-    assert read_within(wire.connection, 0.01) is None
+    assert wire.connection.read_within(0.01) is None
     wire.server.sendall(b":1\r\n:2\r\n*2\r\n:3")
-    assert [read_within(wire.connection, 0.01) for _ in range(3)] == [1, 2, None]
+    assert [wire.connection.read_within(0.01) for _ in range(3)] == [1, 2, None]
     wire.server.sendall(b"\r\n:4\r\n")
-    assert read_within(wire.connection, 0.02) == [3, 4]
+    assert wire.connection.read_within(0.02) == [3, 4]
 
 
 def test_the_end_is_told_to_whoever_waits_to_be_told(wire):
     wire.server.shutdown(socket.SHUT_RDWR)
     with pytest.raises(redis.ConnectionError):
-        read_within(wire.connection, 0.01)
+        wire.connection.read_within(0.01)
     wire.connection.disconnect()
     with pytest.raises(redis.ConnectionError):
-        read_within(wire.connection, 0.01)
+        wire.connection.read_within(0.01)
 
 
 @pytest.mark.parametrize("polls", [True, False])
 def test_whether_more_was_said_is_told_without_waiting(wire, monkeypatch, polls):
     if not polls:
         monkeypatch.setattr(straight, "poll", None)
-    assert not has_more(wire.connection)
+    assert not wire.connection.has_more()
     wire.server.sendall(b":1\r\n:2\r\n")
-    assert has_more(wire.connection)
-    assert read_answer(wire.connection) == 1
-    assert has_more(wire.connection)
-    assert read_answer(wire.connection) == 2
-    assert not has_more(wire.connection)
+    assert wire.connection.has_more()
+    assert wire.connection.read_answer() == 1
+    assert wire.connection.has_more()
+    assert wire.connection.read_answer() == 2
+    assert not wire.connection.has_more()
 
 
 @pytest.mark.parametrize("polls", [True, False])
 def test_it_is_waited_for_so_long(wire, monkeypatch, polls):
     if not polls:
         monkeypatch.setattr(straight, "poll", None)
-    assert not has_more(wire.connection, 0.01)
+    assert not wire.connection.has_more(0.01)
     later = Timer(0.05, wire.server.sendall, [b":1\r\n"])
     later.start()
-    assert has_more(wire.connection, 20)
+    assert wire.connection.has_more(20)
     later.join()
-    assert read_answer(wire.connection) == 1
+    assert wire.connection.read_answer() == 1
 
 
 @pytest.mark.skipif(straight.poll is None, reason="redis-py tells of the end by an error")
 def test_the_end_is_more_to_be_read(wire):
     wire.server.close()
-    assert has_more(wire.connection)
+    assert wire.connection.has_more()
     with pytest.raises(redis.ConnectionError):
-        read_answer(wire.connection)
+        wire.connection.read_answer()
 
 
 def message(said: bytes) -> bytes:
@@ -347,7 +347,8 @@ def test_only_plain_connections_are_straightened():
     plain = [Connection, UnixDomainSocketConnection]
     assert [issubclass(straightened(kind), Straight) for kind in plain] == [True, True]
     others = [SSLConnection, SentinelManagedConnection, Own]
-    assert [straightened(kind) for kind in others] == others
+    assert [issubclass(straightened(kind), Straight) for kind in others] == [False] * 3
+    assert [issubclass(straightened(kind), kind) for kind in others] == [True] * 3
 
 
 def test_the_pure_python_parser_is_left_to_redis_py(redis_pys_own):
@@ -358,7 +359,7 @@ def test_the_pure_python_parser_is_left_to_redis_py(redis_pys_own):
     connection._sock = ours
     connection._parser.on_connect(connection)
     server.sendall(b":4\r\n")
-    assert read_answer(connection) == 4
+    assert connection.read_answer() == 4
     assert redis_pys_own == ["read"]
     connection.disconnect()
     server.close()

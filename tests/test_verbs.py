@@ -115,9 +115,8 @@ def test_a_taken_key_is_read():
     assert calls()["acquire"].read([1, TAKEN_AT]) == Taken(TAKEN_AT)
 
 
-@pytest.mark.parametrize("who", [WHO, WHO.encode()], ids=["text", "bytes"])
-def test_a_held_key_is_read(who):
-    reply = [TAKEN_AT, TAKEN_AT, TAKEN_AT + 2_500_000, 27_500, who]
+def test_a_held_key_is_read():
+    reply = [TAKEN_AT, TAKEN_AT, TAKEN_AT + 2_500_000, 27_500, WHO]
     held = Held(
         holder=SOMEBODY, fence=TAKEN_AT, since=1_700_000_000, held_for=2.5, remaining=27.5, asked=1_700_000_002.5
     )
@@ -126,10 +125,9 @@ def test_a_held_key_is_read(who):
     assert waited_for == replace(held, waiters=3, first_waits_for=1.5)
 
 
-@pytest.mark.parametrize("name", ["bank.Account:42", b"bank.Account:42"], ids=["text", "bytes"])
-def test_a_cycle_is_read(name):
+def test_a_cycle_is_read():
     edge = Edge(key=KEY.name, holder=SOMEBODY)
-    assert calls()["acquire"].read([2, name, WHO, name, WHO]) == (edge, edge)
+    assert calls()["acquire"].read([2, KEY.name, WHO, KEY.name, WHO]) == (edge, edge)
 
 
 def test_a_grant_is_read():

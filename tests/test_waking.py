@@ -15,12 +15,11 @@ from redis.connection import Connection
 from django_redislock import lock
 from django_redislock.keys import Key
 from django_redislock.steps import run
-from django_redislock.stores import asking
 from django_redislock.stores.asking import evaluate, evaluating_new
 from django_redislock.stores.base import Answer
 from django_redislock.stores.options import options_for_listening
 from django_redislock.stores.redis import RedisStore
-from django_redislock.stores.straight import read_answer, straightened
+from django_redislock.stores.straight import Straight, straightened
 from django_redislock.stores.verbs import Verbs
 from tests.faces import Face
 from tests.flows import PATIENCE, client_of
@@ -58,12 +57,14 @@ def test_who_is_woken_is_written_to_first(server, connections, monkeypatch):
         poll.register(connection._sock, select.POLLIN)
     verbs = Verbs("")
 
-    def look_first(connection: Any) -> Any:
+    read_answer = Straight.read_answer
+
+    def look_first(connection: Straight) -> Any:
         while not (ready := poll.poll(0)):
             pass
         if len(ready) == 1:  # else we have come too late to tell
             first.append(ready[0][0])
-        monkeypatch.setattr(asking, "read_answer", read_answer)
+        monkeypatch.setattr(Straight, "read_answer", read_answer)
         return read_answer(connection)
 
     run(evaluating_new(releasing, verbs.release(KEY, token=TOKENS["a"], ttl=60)))  # the server knows it from now on
@@ -71,10 +72,10 @@ def test_who_is_woken_is_written_to_first(server, connections, monkeypatch):
     while len(first) < ENOUGH and time.monotonic() < end:
         for token, channel in (TOKENS["a"], ""), (TOKENS["b"], CHANNEL):
             evaluate(releasing, verbs.acquire(KEY, token=token, ttl=60, holder="[]", channel=channel), None)
-        monkeypatch.setattr(asking, "read_answer", look_first)
+        monkeypatch.setattr(Straight, "read_answer", look_first)
         for token, wakes in (TOKENS["a"], True), (TOKENS["b"], False):
             assert evaluate(releasing, verbs.release(KEY, token=token, ttl=60, wakes=wakes), None) == 1
-        assert listening.read_response()[0] == b"message"
+        assert listening.read_response()[0] == "message"
     assert set(first) == {listening._sock.fileno()}
 
 

@@ -20,7 +20,6 @@ from ..steps import Steps, run
 from .debts import NotNow
 from .discretion import hush
 from .packing import PING, joined
-from .straight import read_answer
 
 if TYPE_CHECKING:
     from .many import Batch
@@ -66,7 +65,7 @@ def evaluating(connection: Any, call: Call[Any], meanwhile: Callable[[], object]
     if meanwhile is not None:
         meanwhile()
     try:
-        return (yield read_answer(connection))
+        return (yield connection.read_answer())
     except NoScriptError:
         return (yield from evaluating_new(connection, call))
 
@@ -74,10 +73,10 @@ def evaluating(connection: Any, call: Call[Any], meanwhile: Callable[[], object]
 def evaluating_new(connection: Any, call: Call[Any]) -> Steps[Any]:
     """One round trip, which brings the script."""
     yield connection.send_packed_command(call.packed_new)
-    return (yield read_answer(connection))
+    return (yield connection.read_answer())
 
 
-def evaluate(connection: Any, call: Any, meanwhile: Callable[[], object] | None) -> Any:
+def evaluate(connection: Any, call: Any, meanwhile: Meanwhile) -> Any:
     """As `evaluating()` on a connection that blocks, in fewer steps; `CLOSED` for one that is to be opened first."""
     if getattr(connection, "_sock", None) is None:
         return CLOSED
@@ -86,7 +85,7 @@ def evaluate(connection: Any, call: Any, meanwhile: Callable[[], object] | None)
         # first where an answer stands before ours: that to a PING, which may as well be a refusal.
         connection.send_packed_command([PING + b"".join(call.packed)])
         try:  # noqa: SIM105 - which is a dozen steps less than `suppress()`
-            read_answer(connection)
+            connection.read_answer()
         except ResponseError:
             pass
     else:
@@ -94,7 +93,7 @@ def evaluate(connection: Any, call: Any, meanwhile: Callable[[], object] | None)
     if meanwhile is not None:
         meanwhile()
     try:
-        return read_answer(connection)
+        return connection.read_answer()
     except NoScriptError:
         return run(evaluating_new(connection, call))
 

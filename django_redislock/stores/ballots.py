@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import scripts
 from .nodes import Ballot, Candidacy, Cycle, SitsOut, Vote
 from .packing import Keys
-from .verbs import Call, names_of, read_edges, read_held, root_of, text, to_ms
+from .verbs import Call, names_of, read_edges, read_held, root_of, to_ms
 
 if TYPE_CHECKING:
     from ..keys import Key
@@ -71,9 +71,9 @@ def read_vote(reply: list[Any]) -> Ballot:
     return read_held(reply[1:])
 
 
-def read_info(reply: Any) -> dict[str, str]:
+def read_info(reply: str) -> dict[str, str]:
     """What `INFO` says, name by name."""
-    lines = (line.partition(":") for line in text(reply).splitlines())
+    lines = (line.partition(":") for line in reply.splitlines())
     return {name: value for name, colon, value in lines if colon}
 
 

@@ -23,7 +23,6 @@ from redis.exceptions import (
 from .. import clock
 from .connections import Connections
 from .discretion import hush, secrets_in
-from .verbs import text
 
 if TYPE_CHECKING:
     from redis import ConnectionPool, Redis
@@ -236,5 +235,5 @@ def primary_of(slot: int, node: Node) -> Address | None:
         node.connections.give(connection)
     for first, last, primary, *_ in ranges:
         if first <= slot <= last:
-            return text(primary[0] or node.address[0]), primary[1]
+            return primary[0] or node.address[0], primary[1]
     return None

@@ -11,7 +11,7 @@ from ..holder import Holder, decode
 from ..keys import BUCKETS
 from . import scripts
 from .packing import Keys
-from .verbs import Call, name_in, root_of, text
+from .verbs import Call, name_in, root_of
 
 LIST = scripts.load("list")
 
@@ -146,7 +146,7 @@ class Index(NamedTuple):
     def read(self, reply: Any) -> Page:
         """As `list.lua` gives it."""
         asked, start, *parts = reply
-        return Page(self._locks(asked, list(map(text, parts))), self.call(text(start)) if start else None)
+        return Page(self._locks(asked, parts), self.call(start) if start else None)
 
     def _locks(self, asked: int, parts: Sequence[str]) -> Listing:
         entries, values, waiters, flows = parts

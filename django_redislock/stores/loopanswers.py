@@ -109,7 +109,11 @@ class AnswersInProtocol(Answers, asyncio.BufferedProtocol):
     def __init__(self, connection: Any, hear: Hear, lose: Lose) -> None:
         super().__init__(connection, hear, lose)
         self._parser = hiredis.Reader(
-            protocolError=InvalidResponse, replyError=connection._parser.parse_error, notEnoughData=NOTHING
+            protocolError=InvalidResponse,
+            replyError=connection._parser.parse_error,
+            encoding="utf-8",
+            errors="strict",
+            notEnoughData=NOTHING,
         )
         self._buffer = memoryview(bytearray(ROOM))  # asyncio slices it, and reads into the slice
         self._is_over = False

@@ -230,7 +230,7 @@ class Turn:
         self._sent = self.connection.send(command, wakes=wakes)
         self.opened = self.connection.opened
 
-    def read_response(self, *, disconnect_on_error: bool) -> Reply[Any]:
+    def read_answer(self) -> Reply[Any]:
         """The answer to what was sent last."""
         self._answer = self._sent
         return self._answer

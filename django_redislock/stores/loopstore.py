@@ -81,7 +81,7 @@ class LoopStore(RedisStore):
                     turn.send(call.packed, wakes=call.wakes)
                     if meanwhile is not None:
                         meanwhile()
-                    answer = await turn.read_response(disconnect_on_error=False)
+                    answer = await turn.read_answer()
                 except NoScriptError:
                     pass
                 except BaseException as error:  # noqa: BLE001 - it is raised in the steps
@@ -118,7 +118,7 @@ class LoopSubscription:
             return None
         except FAULTS as error:
             raise Interrupted(str(hush(error, self._secrets))) from error
-        return None if reply is None else text(reply[2])
+        return None if reply is None else reply[2]
 
     async def close(self) -> None:
         """Close the connection."""

@@ -20,7 +20,6 @@ from .verbs import (
     read_held,
     read_nothing,
     root_of,
-    text,
     to_ms,
 )
 
@@ -130,9 +129,8 @@ def read_acquire_many(keys: Sequence[Key], reply: list[Any]) -> TakenMany | Bloc
     return read_edges(reply)
 
 
-def read_answers(reply: Any) -> list[Answer]:
+def read_answers(reply: str) -> list[Answer]:
     """One character for each key."""
-    answers = text(reply)
-    if not answers.strip("1"):  # as mostly
-        return [Answer.DONE] * len(answers)
-    return [ANSWERS[answer] for answer in answers]
+    if not reply.strip("1"):  # as mostly
+        return [Answer.DONE] * len(reply)
+    return [ANSWERS[answer] for answer in reply]

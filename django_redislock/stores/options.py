@@ -32,14 +32,16 @@ UNNOTIFIED = known(
     maint_notifications_pool_handler=None,
 )
 PLAIN = known(protocol=2)
+TEXT = {"decode_responses": True, "encoding": "utf-8", "encoding_errors": "strict"}
+"""However the cache has its values: what scripts say is text."""
 
 
 def options_for_questions(pool: ConnectionPool) -> Mapping[str, Any]:
     """For connections on which is asked and answered; with the protocol of the pool if one is set."""
     given = pool.connection_kwargs
-    return UNTOLD | given | UNNOTIFIED | ({} if given.get("protocol") else PLAIN)
+    return UNTOLD | given | UNNOTIFIED | TEXT | ({} if given.get("protocol") else PLAIN)
 
 
 def options_for_listening(pool: ConnectionPool) -> Mapping[str, Any]:
     """For connections that are subscribed: with protocol 3 what is published comes beside the replies."""
-    return UNTOLD | pool.connection_kwargs | UNNOTIFIED | PLAIN
+    return UNTOLD | pool.connection_kwargs | UNNOTIFIED | TEXT | PLAIN

@@ -58,7 +58,7 @@ class Replicas:
     def _acknowledged(self, connection: Any, seconds: float) -> Steps[int]:
         """How many have it, after so many seconds at most."""
         yield connection.send_command("WAIT", self.number, max(1, round(seconds * 1000)))
-        return (yield connection.read_response(disconnect_on_error=False))  # type: ignore[no-any-return]  # a number
+        return (yield connection.read_answer())  # type: ignore[no-any-return]  # a number
 
 
 def bound(ttl: float, socket_timeout: float | None) -> float:

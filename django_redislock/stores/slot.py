@@ -13,7 +13,6 @@ from .options import options_for_listening
 from .redis import RedisStore
 from .replicas import ConfirmingEar
 from .route import Route
-from .verbs import text
 from .wakeups import Interrupted, Refused
 
 if TYPE_CHECKING:
@@ -153,9 +152,9 @@ class SlotSubscription:
             kind, _, message = self._connection.read_response(disconnect_on_error=False)
         except RedisError as error:
             raise Interrupted(str(hush(error, self._secrets))) from error
-        if text(kind) not in {"message", "smessage"}:
-            raise Interrupted(f"{text(kind)}: the bucket has been moved")
-        return text(message)
+        if kind not in {"message", "smessage"}:
+            raise Interrupted(f"{kind}: the bucket has been moved")
+        return str(message)
 
     def close(self) -> None:
         """Close the connection."""

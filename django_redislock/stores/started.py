@@ -13,7 +13,6 @@ from .asking import BROKEN, FAULTS
 from .ballots import read_info
 from .inquiry import first_of_its_script, spell
 from .packing import joined
-from .straight import has_more, read_answer
 from .verbs import Call
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ class Started(Generic[T]):
     def has_come(self) -> bool:
         """Whether the answers are there, or will never be."""
         try:
-            return has_more(self._connection)
+            return bool(self._connection.has_more())
         except FAULTS:
             return True
 
@@ -169,10 +168,10 @@ def read(connection: Any, calls: Calls[T], until: float) -> list[T]:
     for call in calls:
         left = until - clock.now()
         # Where the connection itself waits for about as long, it need not be looked at before.
-        if left < (connection.socket_timeout or math.inf) / 2 and not has_more(connection, max(0.0, left)):
+        if left < (connection.socket_timeout or math.inf) / 2 and not connection.has_more(max(0.0, left)):
             raise TimeoutError("no answer in time")
         try:
-            answers.append(call.read(read_answer(connection)))
+            answers.append(call.read(connection.read_answer()))
         except ResponseError as refusal:
             error = error or refusal
     if error is not None:

@@ -30,13 +30,30 @@ ANSWERS = {int, list, str, bytes, type(None)}
 """What scripts give. The rest of what a parser gives is an error, a push, or says that there is not enough yet."""
 
 
-class Straight:
+class Usual:
+    """Mixed into any connection that blocks: what is asked of it, in redis-py's own steps."""
+
+    read_response: Any
+    can_read: Any
+
+    def read_answer(self) -> Any:
+        """Wait for the answer to the one question that was sent; it stays open whatever happens."""
+        return self.read_response(disconnect_on_error=False)
+
+    def has_more(self, seconds: float = 0) -> bool:
+        """Whether something that the server has said, or its end, is there to be read within so many seconds."""
+        return bool(self.can_read(timeout=seconds))
+
+    def read_within(self, seconds: float) -> Any:
+        """The next thing that is said to one that is read by this alone; `None` if nothing is in so many seconds."""
+        return self.read_response(disconnect_on_error=False) if self.can_read(timeout=seconds) else None
+
+
+class Straight(Usual):
     """Mixed into a connection of redis-py, whose `_sock` and `_parser._reader` are its own affair in fact."""
 
     _sock: Any
     _parser: Any
-    read_response: Any
-    can_read: Any
     disconnect: Any
     health_check_interval: float
 
@@ -58,10 +75,10 @@ class Straight:
         super().send_packed_command([data[sent:], *more], check_health=check_health)  # type: ignore[misc]
 
     def read_answer(self) -> Any:
-        """As `read_answer()`."""
+        """As `Usual.read_answer()`."""
         reader = getattr(self._parser, "_reader", None)  # there is none without hiredis, and none when disconnected
         if poll is None or reader is None or self.health_check_interval:
-            return self.read_response(disconnect_on_error=False)
+            return super().read_answer()
         if not reader.has_data():
             try:
                 reader.feed(self._sock.recv(MOST))
@@ -81,13 +98,13 @@ class Straight:
                 del answer  # else it would keep this frame, and those of all who have asked, until they are collected
         if isinstance(answer, list):
             self._parser.handle_push_response(answer)
-        return self.read_response(disconnect_on_error=False)
+        return super().read_answer()
 
-    def has_more(self, seconds: float) -> bool:
-        """As `has_more()`. Not by `can_read()`, which puts an answer where `read_answer()` does not look for it."""
+    def has_more(self, seconds: float = 0) -> bool:
+        """As `Usual.has_more()`. `can_read()` would put an answer where `read_answer()` does not look for it."""
         reader = getattr(self._parser, "_reader", None)
         if poll is None or reader is None:
-            return bool(self.can_read(timeout=seconds))
+            return super().has_more(seconds)
         if reader.has_data():
             return True
         looked = poll()
@@ -100,7 +117,7 @@ class Straight:
         return None if poll is None or reader is None else Shared(self._sock, reader)
 
     def read_within(self, seconds: float) -> Any:
-        """The next thing that the server says; `None` when that is nothing within so many seconds."""
+        """As `Usual.read_within()`. `can_read()` asks the system three times before the answer is read."""
         if self._sock is not None and self._sock.gettimeout() != seconds:
             self._sock.settimeout(seconds)
         try:
@@ -156,36 +173,8 @@ def ensure_systems(error: OSError) -> None:
         raise error
 
 
-def read_answer(connection: Any) -> Any:
-    """Wait for the answer to the one question that was sent; the connection stays open whatever happens.
-
-    On an event loop it gives what is to be awaited.
-    """
-    if isinstance(connection, Straight):
-        return connection.read_answer()
-    return connection.read_response(disconnect_on_error=False)
-
-
-def has_more(connection: Any, seconds: float = 0) -> bool:
-    """Whether something that the server has said, or its end, is there to be read within so many seconds."""
-    if isinstance(connection, Straight):
-        return connection.has_more(seconds)
-    return bool(connection.can_read(timeout=seconds))
-
-
-def read_within(connection: Any, seconds: float) -> Any:
-    """The next thing that the server says on a connection for this alone; `None` when nothing within so many seconds.
-
-    `can_read()` asks the system three times before the answer is read.
-    """
-    if isinstance(connection, Straight):
-        return connection.read_within(seconds)
-    if connection.can_read(timeout=seconds):
-        return connection.read_response(disconnect_on_error=False)
-    return None
-
-
 @cache
 def straightened(kind: type[Any]) -> type[Any]:
     """The kind of connection, with fewer steps if it is a plain one."""
-    return type(f"Straight{kind.__name__}", (Straight, kind), {}) if kind in PLAIN else kind
+    mixin = Straight if kind in PLAIN else Usual
+    return type(f"{mixin.__name__}{kind.__name__}", (mixin, kind), {})

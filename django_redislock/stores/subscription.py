@@ -10,8 +10,7 @@ from ..steps import Steps, run
 from .asking import FAULTS
 from .discretion import hush, secrets_in
 from .options import options_for_listening
-from .straight import Straight, read_within, straightened
-from .verbs import text
+from .straight import Straight, straightened
 from .wakeups import Interrupted, Refused
 
 if TYPE_CHECKING:
@@ -66,17 +65,17 @@ class PoolSubscription:
         """As `Audible.read_all()`."""
         assert self._shared is not None
         try:
-            return [text(message) for _, _, message in self._shared.read()]
+            return [message for _, _, message in self._shared.read()]
         except (RedisError, UnicodeError) as error:
             raise Interrupted(str(hush(error, self._secrets))) from error
 
     def read(self, seconds: float) -> str | None:
         """The next message, if one comes within so many seconds."""
         try:
-            message = read_within(self._connection, seconds)
+            message = self._connection.read_within(seconds)
         except FAULTS as error:
             raise Interrupted(str(hush(error, self._secrets))) from error
-        return None if message is None else text(message[2])
+        return None if message is None else message[2]
 
     def close(self) -> None:
         """Close the connection."""

@@ -220,7 +220,7 @@ def read_acquire(reply: list[Any]) -> Taken | Held | tuple[Edge, ...]:
 def read_edges(reply: list[Any]) -> tuple[Edge, ...]:
     """`{2, name, holder, name, holder, ...}`."""
     edges = zip(reply[1::2], reply[2::2], strict=True)
-    return tuple(Edge(key=text(name), holder=decode(text(who))) for name, who in edges)
+    return tuple(Edge(key=name, holder=decode(who)) for name, who in edges)
 
 
 def read_force(reply: list[Any] | None) -> Held | None:
@@ -245,7 +245,7 @@ def read_held(reply: list[Any]) -> Held:
     """`{fence, since in us, now in us, ttl left in ms, holder}`."""
     fence, since, now, left, who = reply
     return Held(
-        holder=decode(text(who)),
+        holder=decode(who),
         fence=fence,
         since=since / 1e6,
         held_for=(now - since) / 1e6,
@@ -265,8 +265,3 @@ def read_grant(message: str) -> tuple[str, Grant | None]:
         return token, None
     fence, granted = grant
     return token, Grant(int(fence), int(granted) / 1e6)
-
-
-def text(reply: Any) -> str:
-    """Replies are bytes, or `str` with `decode_responses=True`."""
-    return reply.decode() if isinstance(reply, bytes) else reply
