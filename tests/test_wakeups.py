@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -256,10 +255,10 @@ def test_a_refusal_is_told_once_and_the_waiters_ask_again(station, caplog):
     assert len(station.failures) == 8
 
 
-def test_a_child_of_fork_starts_over(station, monkeypatch):
+def test_a_child_of_fork_starts_over(station):
     parents = station.ear("a")
     before = parents.channel
-    monkeypatch.setattr(os, "getpid", lambda: 1)
+    station.wakeups.start_over()
     assert parents.channel == ""
     ear = station.ear("b")
     assert (len(station.radios), ear.channel == station.radios[1].channel != before) == (2, True)
@@ -296,7 +295,7 @@ class TestOneWhoComesWhileTheListenerGoes:
     def wakeups(self, monkeypatch):
         """Where nobody listens any more than the test says."""
         wakeups = Wakeups(pytest.fail, prefix="redislock")
-        wakeups.is_ready, wakeups._listener, wakeups._place = True, "going", {"taken": "going"}
+        wakeups.channel, wakeups._listener, wakeups._place = wakeups._channel, "going", {"taken": "going"}
         monkeypatch.setattr(wakeups, "_begin", lambda: f"after {len(wakeups._place)}")
         return wakeups
 
@@ -307,7 +306,7 @@ class TestOneWhoComesWhileTheListenerGoes:
 
     def test_on_a_broken_connection_is_told_nothing_yet(self, wakeups):
         ear = wakeups._ears["late"] = WaitersEar(wakeups, "late")
-        wakeups.is_ready = False
+        wakeups.channel = ""
         assert not wakeups._retire()
         assert (wakeups.channel, ear._heard.empty()) == ("", True)
 

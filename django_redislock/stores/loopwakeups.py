@@ -25,7 +25,8 @@ class LoopEar:
 
     __slots__ = ("_heard", "_listening", "_token", "_wakeups", "line")
 
-    def __init__(self, wakeups: LoopWakeups, token: str) -> None:
+    def __init__(self, wakeups: LoopWakeups, token: str, heard: None = None) -> None:
+        """`heard`: nothing, since one listens at one place at a time."""
         self._wakeups = wakeups
         self._token = token
         self._heard: deque[Grant | None] = deque()
@@ -81,6 +82,7 @@ def end(listening: asyncio.Future[None] | None) -> None:
 class LoopWakeups(Wakeups):
     """The wake-up connection of an event loop to one server."""
 
+    _kind = LoopEar
     _listener: Any
 
     def __init__(
@@ -107,9 +109,6 @@ class LoopWakeups(Wakeups):
             ear.line = self._lines.get(key.name) or Line(partial(self._keep, key, channel))
             self._lines[key.name] = ear.line
         ear.line.join(token, ear, ttl=ttl, holder_left=held.remaining)
-
-    def _new_ear(self, token: str, heard: Any) -> Any:
-        return LoopEar(self, token)
 
     def _begin(self) -> Any:
         # In an empty context: what the first waiter has in its own is not the listener's.

@@ -136,7 +136,7 @@ class RedisStore:
 
     def release_many(self, keys: Sequence[Key], *, token: str, ttl: float) -> list[Answer]:
         """Give the keys back that `token` holds; an answer for each."""
-        return self._run(self._many.release(keys, token=token, ttl=ttl, wakes=self._wakeups.is_ready), *keys)
+        return self._run(self._many.release(keys, token=token, ttl=ttl, wakes=bool(self._wakeups.channel)), *keys)
 
     @property
     def listens(self) -> bool:
@@ -154,8 +154,11 @@ class RedisStore:
 
     def release(self, key: Key, *, token: str, ttl: float) -> Answer:
         """Give the key back if `token` holds it."""
+        return self._run(self._giving_back(key, token, ttl), key)
+
+    def _giving_back(self, key: Key, token: str, ttl: float) -> Call[Answer]:
         # Who has waited here lately is mostly followed by others that wait.
-        return self._run(self._verbs.release(key, token=token, ttl=ttl, wakes=self._wakeups.is_ready), key)
+        return self._verbs.release(key, token=token, ttl=ttl, wakes=bool(self._wakeups.channel))
 
     def renew(self, key: Key, *, token: str, ttl: float) -> Answer:
         """Keep the key for `ttl` seconds from now if `token` holds it."""

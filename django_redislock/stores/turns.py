@@ -177,6 +177,8 @@ class ListeningEar(WaitersEar):
 class WakeupsInTurns(Wakeups):
     """The wake-up connection of this process to one server; its waiters listen themselves where that is possible."""
 
+    _kind = ListeningEar
+
     def __init__(self, subscribe: Callable[[str], Any], *, prefix: str, rest: Callable[[], object]) -> None:
         super().__init__(lambda channel: self._in_turns(subscribe(channel)), prefix=prefix, rest=rest)
 
@@ -196,6 +198,3 @@ class WakeupsInTurns(Wakeups):
         is_audible = getattr(subscription, "is_audible", False)
         self.turns = Turns(subscription, self._dispatch) if is_audible else None
         return self.turns or subscription
-
-    def _new_ear(self, token: str, heard: Heard | None) -> WaitersEar:
-        return ListeningEar(self, token, heard)

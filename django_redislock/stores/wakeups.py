@@ -11,7 +11,8 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, ClassVar, Protocol
 
 from .. import clock, forks
 from ..steps import Steps, run
@@ -55,35 +56,32 @@ class Subscription(Protocol):
 class WaitersEar:
     """An `Ear` of this process."""
 
-    __slots__ = ("_heard", "_token", "_wakeups")
+    __slots__ = ("_heard", "_wakeups", "close", "tell")
 
     kept = False
 
     def __init__(self, wakeups: Wakeups, token: str, heard: Heard | None = None) -> None:
         self._wakeups = wakeups
-        self._token = token
         self._heard: Heard = queue.SimpleQueue() if heard is None else heard
+        self.tell: Callable[[Grant | None], None] = self._heard.put
+        """Wakes the waiter: with its grant, or to ask again."""
+        self.close: Callable[[], None] = partial(wakeups.forget, token)
+        """Hears no more."""
 
     @property
     def channel(self) -> str:
         """The channel of this process, while it is subscribed."""
         return self._wakeups.channel
 
-    def tell(self, grant: Grant | None) -> None:
-        """Wake the waiter: with its grant, or to ask again."""
-        self._heard.put(grant)
-
     def listen(self, seconds: float) -> Grant | None:
         """Wait so long at most; nothing heard means that it is time to ask again."""
         return clock.receive(self._heard, seconds)
 
-    def close(self) -> None:
-        """Hear no more."""
-        self._wakeups.forget(self._token)
-
 
 class Wakeups:
     """The wake-up connection of this process to one server."""
+
+    _kind: ClassVar[Any] = WaitersEar
 
     def __init__(
         self, subscribe: Callable[[str], Any], *, prefix: str, rest: Callable[[], object] | None = None
@@ -97,23 +95,16 @@ class Wakeups:
 
     def start_over(self) -> None:
         """As in a process that has just been forked: whatever the parent had is the parent's."""
-        self._pid = os.getpid()
         word = "_".join(self._prefix.split())  # the scripts find its end by the space after it
         self._channel = f"{word}:wake:{os.urandom(8).hex()}"
+        self.channel = ""
+        """What this process is subscribed to now, if it is."""
         self._ears: dict[str, WaitersEar] = {}
-        self.is_ready = False
-        """Whether somebody listens, or has been refused that."""
         self._listener: Any = None
         """The thread, while there is one."""
         self._place: dict[str, object] = {}
         """Who listens. No lock, for a signal's handler may come between any two steps, and wait as well."""
         self._refused = False
-
-    @property
-    def channel(self) -> str:
-        """What this process is subscribed to now, if it is."""
-        is_on = self.is_ready and not self._refused and self._pid == os.getpid()
-        return self._channel if is_on else ""
 
     def ear(self, token: str, *, within: float | None = None, heard: Heard | None = None) -> WaitersEar:
         """As `Store.ear()`. The first one connects, and waits for that a moment.
@@ -125,13 +116,11 @@ class Wakeups:
 
     def hearing(self, token: str, within: float | None, heard: Any = None) -> Steps[Any]:
         """The steps of `ear()`."""
-        if self._pid != os.getpid():
-            self.start_over()
-        ear = self._new_ear(token, heard)
+        ear = self._kind(self, token, heard)
         moment = MOMENT if within is None else min(MOMENT, within)
         try:
             self._ears[token] = ear
-            will_be_told = not self.is_ready
+            will_be_told = not self.channel and not self._refused
             self._see_to_it()
             if will_be_told and moment > 0:
                 yield ear.listen(moment)
@@ -144,9 +133,6 @@ class Wakeups:
         """Have somebody listen. Of two who begin at once one ends at once."""
         if self._listener is None and not self._refused:
             self._listener = self._begin()
-
-    def _new_ear(self, token: str, heard: Heard | None) -> WaitersEar:
-        return WaitersEar(self, token, heard)
 
     def _begin(self) -> Any:
         """Begin to listen, beside what goes on here."""
@@ -184,8 +170,8 @@ class Wakeups:
             except Exception:
                 # Nobody may be left waiting for a listener that is dead.
                 logger.exception("Listening for releases failed; who waits asks again until it works")
-            pause = FIRST_PAUSE if self.is_ready else min(LONGEST_PAUSE, pause * 2)
-            self.is_ready = False
+            pause = FIRST_PAUSE if self.channel else min(LONGEST_PAUSE, pause * 2)
+            self.channel = ""
             if self._retire():
                 return
             yield self._pause(pause)
@@ -193,7 +179,7 @@ class Wakeups:
     def _listening(self, subscription: Any) -> Steps[None]:
         """Pass on what is heard until nobody waits any more. Raises `Interrupted`."""
         try:
-            self._be_ready()  # what was published in the meantime is lost: they have to ask
+            self._be_ready(self._channel)  # what was published in the meantime is lost: they have to ask
             last_used = clock.now()
             while self._ears or clock.now() - last_used < IDLE or not self._retire():
                 last_used = clock.now() if self._ears else last_used
@@ -209,14 +195,14 @@ class Wakeups:
         """Without subscription everybody has to ask again and again."""
         logger.warning("The Redis user may not subscribe, so who waits for a lock has to ask again: %s", error)
         self._refused = True
-        self._be_ready()
+        self._be_ready("")
 
     def _retire(self) -> bool:
         """Give the place up unless somebody has come in the meantime."""
-        was_ready, self.is_ready = self.is_ready, False  # who comes now waits until somebody listens
+        channel, self.channel = self.channel, ""  # who comes now waits until somebody listens
         if self._ears:
-            if was_ready:
-                self._be_ready()
+            if channel:
+                self._be_ready(channel)
             return False
         self._place.clear()
         self._listener = None
@@ -230,8 +216,8 @@ class Wakeups:
         if ear is not None:  # else it has left, and given up what it was granted
             ear.tell(grant)
 
-    def _be_ready(self) -> None:
+    def _be_ready(self, channel: str) -> None:
         """Tell all who wait, be it for that."""
-        self.is_ready = True
+        self.channel = channel
         for ear in list(self._ears.values()):
             ear.tell(None)
