@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from . import clock, forks
@@ -14,7 +15,7 @@ from .keys import Key
 from .lease import Lease, note_released
 from .steps import Steps, arun, run
 from .stores.base import Answer, Edge, Held, Store
-from .waiting import Look, Obtained, Outcome, Request, obtaining
+from .waiting import Look, Obtained, Outcome, obtaining
 
 logger = logging.getLogger("django_redislock")
 
@@ -127,28 +128,28 @@ class KeyLock:
         token, lease = new_token(flow), None
 
         def make() -> Lease:
-            # Before the answer is there, it costs no time. This does not know the request, which knows this: else they
-            # would keep the lease until they are collected.
+            # Before the answer is there, it costs no time.
             nonlocal lease
             lease = Lease(self.key, token, ttl, self)
             meanwhile(lease)
             return lease
 
-        request = Request(self.key, token, ttl, encode_current(), make, look)
+        ask = partial(store.acquire, self.key, token=token, ttl=ttl, holder=encode_current(), meanwhile=make)
+        look_on = look and partial(look, self.key)
         try:
-            answer: Outcome = yield from obtaining(store, request, wait=wait)
+            answer: Outcome = yield from obtaining(store, ask, token=token, ttl=ttl, wait=wait, look=look_on)
             if isinstance(answer, Obtained):
                 return (lease or make()).begin(answer.fence, answer.at)
         except StoreUnavailable:
             raise  # and the store has done what it can
         except BaseException:
-            yield from self._withdrawing(store, request.token)
+            yield from self._withdrawing(store, token)
             if lease is not None:
                 lease.end(None)
             raise
         if isinstance(answer, Held):
             if wait != 0:
-                yield from self._withdrawing(store, request.token)
+                yield from self._withdrawing(store, token)
             raise busy(self.key, answer, wait=wait)
         raise deadlock(self.key, answer)
 

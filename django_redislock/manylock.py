@@ -40,7 +40,7 @@ class Wish:
     def __init__(
         self, store: Any, locks: Sequence[KeyLock], *, flow: str, ttl: float, prepare: Prepare, look: Look | None = None
     ) -> None:
-        """`store`: whom to ask, the store or its twin on an event loop. `look`: as in `Request`."""
+        """`store`: whom to ask, the store or its twin on an event loop. `look`: as in `aacquire_all()`."""
         self.store = store
         self.locks = locks
         self.token = new_token(flow)
@@ -191,7 +191,10 @@ def standing_in_lines(wish: Wish, *, end: float | None) -> Steps[tuple[TakenMany
             pause = next_pause(pause)
             longest = bounded_by(answer, longest=wish.ttl / 2 if ear.channel else pause, end=end)
             # What a grant says is not relied on: it may be that of a key waited for before, which was found by asking.
-            yield from listening(ear, longest, wish.look and partial(wish.look, *answer.by[0]))
+            if wish.look is None:
+                yield ear.listen(longest)
+            else:
+                yield from listening(ear, longest, partial(wish.look, *answer.by[0]))
     finally:
         ear.close()
 

@@ -23,19 +23,6 @@ Look = Callable[[Key, Held], object]
 """Takes a key, and what the store has said of it; raises where waiting for it would never end. May be to be awaited."""
 
 
-class Request(NamedTuple):
-    """What somebody wants: the key for a token and `ttl` seconds."""
-
-    key: Key
-    token: str
-    ttl: float
-    holder: str
-    meanwhile: Callable[[], object] | None = None
-    """Called while an answer is on its way, perhaps more than once."""
-    look: Look | None = None
-    """Called from time to time while it waits."""
-
-
 class Obtained(NamedTuple):
     """The key is ours."""
 
@@ -48,72 +35,70 @@ class Obtained(NamedTuple):
 Outcome = Obtained | Held | tuple[Edge, ...]
 
 
-def obtaining(store: Any, request: Request, *, wait: float | None) -> Steps[Outcome]:
-    """Take the key, waiting at most `wait` seconds (0: one question; `None`: for ever).
+def obtaining(
+    store: Any,
+    ask: Callable[..., Any],
+    *,
+    token: str,
+    ttl: float,
+    wait: float | None,
+    look: Callable[[Held], object] | None = None,
+) -> Steps[Outcome]:
+    """Take a key for a token and `ttl` seconds, waiting at most `wait` seconds (0: one question; `None`: for ever).
 
-    `store` is a `Store`, or its twin on an event loop. Gives who holds it when the wait is over, and the cycle when
-    waiting would never end. Whoever has waited in vain, or gets another exception than the store's, has to `leave()`:
-    it may be in the queue, or the owner.
+    `store` is a `Store`, or its twin on an event loop. `ask` asks it for the key, and joins its queue if it is given a
+    `channel`. `look` is called with the answer from time to time while it waits, and raises where that would never end;
+    what it gives may be to be awaited. Gives who holds the key when the wait is over, and the cycle when waiting would
+    never end. Whoever has waited in vain, or gets another exception than the store's, has to `leave()`: it may be in
+    the queue, or the owner.
     """
     end = None if wait is None else clock.now() + wait
     if wait == 0 or not store.listens:
         asked_at = clock.now()
-        answer: Taken | Held | tuple[Edge, ...] = yield ask(store, request, "")
+        answer: Taken | Held | tuple[Edge, ...] = yield ask()
         if isinstance(answer, Taken):
             return Obtained(fence=answer.fence, at=asked_at)
         if wait == 0:
             return answer
-    ear = yield store.ear(request.token, within=None if end is None else end - clock.now())
+    ear = yield store.ear(token, within=None if end is None else end - clock.now())
     try:
-        return (yield from standing_in_line(store, request, ear, end=end))
+        return (yield from standing_in_line(ask, ear, ttl=ttl, end=end, look=look))
     finally:
         ear.close()
 
 
-def ask(store: Any, request: Request, channel: str) -> Any:
-    """Ask for the key, and join its queue if there is a channel."""
-    return store.acquire(
-        request.key,
-        token=request.token,
-        ttl=request.ttl,
-        holder=request.holder,
-        channel=channel,
-        meanwhile=request.meanwhile,
-    )
-
-
-def standing_in_line(store: Any, request: Request, ear: Ear, *, end: float | None) -> Steps[Outcome]:
+def standing_in_line(
+    ask: Callable[..., Any], ear: Ear, *, ttl: float, end: float | None, look: Callable[[Held], object] | None
+) -> Steps[Outcome]:
     """Ask, and listen for the grant until it is time to ask again, as long as the wait lasts."""
-    pause, trusted_for = FIRST_PAUSE, clock.safe_ttl(request.ttl)
+    pause, trusted_for = FIRST_PAUSE, clock.safe_ttl(ttl)
     while True:
         channel, asked_at = ear.channel, clock.now()
-        answer: Taken | Held | tuple[Edge, ...] = yield ask(store, request, channel)
+        answer: Taken | Held | tuple[Edge, ...] = yield ask(channel=channel)
         if isinstance(answer, Taken):
             return Obtained(fence=answer.fence, at=asked_at)
-        if not isinstance(answer, Held):
+        if not isinstance(answer, Held) or (end is not None and clock.now() >= end):
             return answer
         left = None if end is None else end - clock.now()
-        if left is not None and left <= 0:
-            return answer
         if ear.kept:
             seconds = LONGEST if left is None else min(LONGEST, left)
         else:
             # The place in the queue is kept for a ttl.
-            longest = request.ttl / 2 if channel else (pause := next_pause(pause))
+            longest = ttl / 2 if channel else (pause := next_pause(pause))
             seconds = bounded(longest, left=left, holder_left=answer.remaining)
-        grant: Grant | None = yield from listening(
-            ear, seconds, request.look and partial(request.look, request.key, answer)
-        )
+        grant: Grant | None
+        if look is None:
+            grant = yield ear.listen(seconds)
+        else:
+            grant = yield from listening(ear, seconds, partial(look, answer))
         if grant is not None:
             at = granted_at(grant, answer, asked_at=asked_at)
             if clock.now() < at + trusted_for:  # else we stood still until it was over
                 return Obtained(fence=grant.fence, at=at)
 
 
-def listening(ear: Any, seconds: float, look: Callable[[], object] | None) -> Steps[Grant | None]:
+def listening(ear: Any, seconds: float, look: Callable[[], object]) -> Steps[Grant | None]:
     """Listen so long at most, and look from time to time. As `Ear.listen()`."""
-    if look is None:
-        return (yield ear.listen(seconds))  # type: ignore[no-any-return]  # what an ear gives
     end, pause = clock.now() + seconds, GLANCE
     while True:
         yield look()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -22,7 +23,6 @@ from django_redislock.waiting import (
     LONGEST_PAUSE,
     Obtained,
     Outcome,
-    Request,
     bounded,
     granted_at,
     next_pause,
@@ -110,8 +110,8 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Ticker:
 
 
 def obtain(store: Ticker, *, wait: float | None) -> Outcome:
-    request = Request(key=Key("shelf"), token="t", ttl=TTL, holder="")
-    return run(obtaining(store, request, wait=wait))
+    ask = partial(store.acquire, Key("shelf"), token="t", ttl=TTL, holder="")
+    return run(obtaining(store, ask, token="t", ttl=TTL, wait=wait))
 
 
 def is_ours(outcome: Outcome) -> bool:
