@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,11 @@ class Key:
 
     def __str__(self) -> str:
         return self.name
+
+
+def about(keys: Sequence[Key]) -> str:
+    """The keys, for people."""
+    return f"{keys[0]} and {len(keys) - 1} more" if len(keys) > 1 else str(keys[0])
 
 
 def bucket_of(name: str) -> int:

@@ -24,8 +24,9 @@ from django_redislock.stores.base import Answer, Held, Taken
 from django_redislock.stores.cluster import ClusterStore
 from django_redislock.stores.clusternodes import cluster_client
 from django_redislock.stores.redis import RedisStore
+from django_redislock.stores.scripts import Script
 from django_redislock.stores.straight import Straight
-from django_redislock.stores.verbs import ACQUIRE, INSPECT, RELEASE, RENEW
+from django_redislock.stores.verbs import ACQUIRE, INSPECT, RELEASE, RENEW, Call
 from tests.faults import Fault, Proxy, proxy_to
 from tests.flows import client_of
 
@@ -454,6 +455,23 @@ def test_every_manner_of_client_is_understood(place, options):
     assert store.renew(KEY, token=OURS, ttl=60) is Answer.DONE
     assert store.release(KEY, token=OURS, ttl=60) is Answer.DONE
     assert store.inspect(KEY) is None
+
+
+def test_what_gives_a_key_back_is_made_while_the_answer_is_on_its_way(place, monkeypatch):
+    store, make = store_of(place), Call.__init__
+    made: list[Any] = []
+    take(store, key=Key("another of " + KEY.name))  # so there is a connection
+
+    def noting(call: Call[Any], script: Script, *what: Any, **how: Any) -> None:
+        made.append(script)
+        make(call, script, *what, **how)
+
+    monkeypatch.setattr(Call, "__init__", noting)
+    asked: dict[str, Any] = {"token": OURS, "ttl": 60, "holder": US_AS_TEXT}
+    assert isinstance(store.acquire(KEY, **asked, meanwhile=lambda: made.append("meanwhile")), Taken)
+    assert made == [ACQUIRE, RELEASE, "meanwhile"]
+    assert store.release(KEY, token=OURS, ttl=60) is Answer.DONE
+    assert made[3:] == []
 
 
 def test_a_prefix_stands_in_front_of_every_key(place, server):

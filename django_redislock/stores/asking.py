@@ -30,6 +30,8 @@ FAULTS = (RedisError,)  # when the server cannot be asked, or refuses
 BROKEN = (ConnectionError,)  # when it cannot be heard any more
 REDIRECTIONS = (AskError, ClusterDownError, TryAgainError)  # `MovedError` is an `AskError`: nothing was carried out
 Evaluating = Callable[[Any, Any, Any], Steps[Any]]
+Meanwhile = Callable[[], object] | None
+"""What is called while the answer is on its way."""
 
 
 class Begun(NamedTuple):
@@ -56,7 +58,7 @@ def opened(connection: Any) -> Any:
     return connection.connect() if getattr(connection, "_sock", None) is None else None
 
 
-def evaluating(connection: Any, call: Call[Any], meanwhile: Callable[[], object] | None) -> Steps[Any]:
+def evaluating(connection: Any, call: Call[Any], meanwhile: Meanwhile) -> Steps[Any]:
     """One round trip; two when the server does not know the script yet. The time on the way is not lost.
 
     The connection stays open whatever happens, for more to be said on it.

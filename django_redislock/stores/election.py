@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import clock, majority
+from ..keys import Key, about
 from .base import Edge, Held
 from .nodes import Asked, Ballot, Candidacy, Node, SitsOut, Vote
 from .verdicts import agreed, contested, refusal, votes_of
 
 if TYPE_CHECKING:
-    from ..keys import Key
     from .panel import Panel, Replies
 
 TRIES = 5
@@ -188,8 +188,3 @@ def absence(replies: Replies[list[Ballot]]) -> str:
     """Which nodes sit out, for people."""
     left = [reply.left for reply in seats(replies) if isinstance(reply, SitsOut)]
     return f"{len(left)} came back without data and sit out for {max(left):.1f} s more" if left else ""
-
-
-def about(keys: Sequence[Key]) -> str:
-    """The keys, for people."""
-    return f"{keys[0]} and {len(keys) - 1} more" if len(keys) > 1 else str(keys[0])

@@ -18,7 +18,6 @@ from .loopwakeups import LoopWakeups
 from .options import options_for_listening
 from .redis import RedisStore
 from .subscription import opening
-from .verbs import text
 from .wakeups import Interrupted
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class LoopStore(RedisStore):
         raise TypeError("Leases are renewed by the watchdog's thread, which asks the store, not its twin.")
 
     async def _run(  # type: ignore[override]
-        self, call: Any, key: Key, *others: Key, meanwhile: Any = None, **how: Any
+        self, call: Any, *keys: Key, meanwhile: Any = None, **how: Any
     ) -> Any:
         connection, begun = self._connections, NOT_BEGUN
         try:
@@ -90,7 +89,7 @@ class LoopStore(RedisStore):
                     return call.read(answer)
             return call.read(await arun(self._sending(call, meanwhile, begun=begun, **how)))
         except FAULTS as error:
-            raise self._unavailable(error, key, others) from error
+            raise self._unavailable(error, keys) from error
 
     def _subscribe(self, channel: str) -> Coroutine[Any, Any, LoopSubscription]:  # type: ignore[override]
         return subscribe(self._connections or self._open(), channel, self._secrets)

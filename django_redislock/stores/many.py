@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache, partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import scripts
@@ -33,6 +34,7 @@ PORTION = 500
 """Leases that one script renews: more of them would keep the server from others for over half a millisecond."""
 
 ANSWERS = {"1": Answer.DONE, "0": Answer.GONE, "2": Answer.ANOTHERS, "3": Answer.FORCED}
+NAME = attrgetter("name")
 LAYOUTS = 16
 """Sets of keys whose names are kept: what was acquired is mostly what is released next."""
 
@@ -83,21 +85,20 @@ class ManyVerbs:
         layout = self._layout(keys)
         args = (token, self._root, to_ms(ttl), holder, channel, way.value, limit)
         settle: Settle = lambda asked: self.leave(keys, token=token) if asked or way is Way.LINE else None
-        return Call(ACQUIRE_MANY, layout.keys, args, partial(read_acquire_many, keys), settle)
+        return Call(ACQUIRE_MANY, layout.keys, args, partial(read_acquire_many, keys), settle=settle)
 
     def leave(self, keys: Sequence[Key], *, token: str) -> Call[None]:
         """Stop waiting."""
         args = (token, self._root)
-        return Call(
-            LEAVE_MANY, self._layout(keys).keys, args, read_nothing, lambda asked: self.leave(keys, token=token)
-        )
+        settle: Settle = lambda asked: self.leave(keys, token=token)
+        return Call(LEAVE_MANY, self._layout(keys).keys, args, read_nothing, settle=settle)
 
     def release(self, keys: Sequence[Key], *, token: str, ttl: float, wakes: bool) -> Call[list[Answer]]:
         """Give the keys back; `ttl`: of the leases, `wakes`: as `Call.wakes`."""
         layout = self._layout(keys)
         args = (token, self._root, note_ms(ttl), layout.note)
         settle: Settle = lambda asked: self.leave(keys, token=token)
-        return Call(RELEASE_MANY, layout.keys, args, read_answers, settle, wakes)
+        return Call(RELEASE_MANY, layout.keys, args, read_answers, settle=settle, wakes=wakes)
 
     def renew(self, renewals: Sequence[Renewal]) -> Batch:
         """Keep the keys: so many calls that none of them takes long."""
@@ -111,7 +112,7 @@ class ManyVerbs:
         return Call(RENEW_MANY, layout.keys, (tokens, self._root, ttls), read_answers)
 
     def _layout(self, keys: Sequence[Key]) -> Layout:
-        return layout_of(self._prefix, tuple([key.name for key in keys]), self._in_slot)
+        return layout_of(self._prefix, tuple(map(NAME, keys)), self._in_slot)
 
 
 def read_acquire_many(keys: Sequence[Key], reply: list[Any]) -> TakenMany | Blocked | tuple[Edge, ...]:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from .. import majority
+from ..keys import Key, about
 from .base import Answer, Blocked, Edge, Held, Renewal, Taken, TakenMany, Way
-from .election import Elections, Lot, Outcome, about
+from .election import Elections, Lot, Outcome
 from .panel import Panel, Replies
 from .quorumear import BETWEEN, QuorumEar
 from .twins import InThreads, twin_of
 from .verdicts import answered, done, owner, verdict
 
 if TYPE_CHECKING:
-    from ..keys import Key
     from .nodes import Node
 
 T = TypeVar("T")

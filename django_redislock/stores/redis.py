@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..exceptions import StoreUnavailable
+from ..keys import Key, about
 from ..steps import Steps, run
 from .asking import (
     BROKEN,
@@ -16,6 +17,7 @@ from .asking import (
     NOT_BEGUN,
     Begun,
     Evaluating,
+    Meanwhile,
     evaluate,
     evaluating,
     evaluating_all,
@@ -35,7 +37,6 @@ from .verbs import Call, Question, Verbs, root_of
 from .wakeups import Subscription, Wakeups
 
 if TYPE_CHECKING:
-    from ..keys import Key
     from .base import Answer, Blocked, Ear, Edge, Held, Renewal, Store, Taken, TakenMany
 
 logger = logging.getLogger("django_redislock")
@@ -104,27 +105,25 @@ class RedisStore:
             self._connections.close()
 
     def acquire(
-        self,
-        key: Key,
-        *,
-        token: str,
-        ttl: float,
-        holder: str,
-        channel: str = "",
-        meanwhile: Callable[[], object] | None = None,
+        self, key: Key, *, token: str, ttl: float, holder: str, channel: str = "", meanwhile: Meanwhile = None
     ) -> Taken | Held | tuple[Edge, ...]:
         """As `Store.acquire()`."""
+
+        def ahead() -> None:
+            self._giving_back(key, token, ttl)
+            if meanwhile is not None:
+                meanwhile()
+
         waits = self._wakeups.has_ear  # also while the wake-up connection is broken
         call = self._verbs.acquire(key, token=token, ttl=ttl, holder=holder, channel=channel, waits=waits)
-        how = self._counted(ttl) if self._replicas else {}
-        return self._run(call, key, meanwhile=meanwhile, **how)
+        return self._run(call, key, meanwhile=ahead, **(self._counted(ttl) if self._replicas else {}))
 
     def leave(self, key: Key, *, token: str) -> None:
         """Wait no more; what was granted in the meantime goes to the next."""
         return self._run(self._verbs.leave(key, token=token), key)
 
     def acquire_many(
-        self, keys: Sequence[Key], *, ttl: float, meanwhile: Callable[[], object] | None = None, **wanted: Any
+        self, keys: Sequence[Key], *, ttl: float, meanwhile: Meanwhile = None, **wanted: Any
     ) -> TakenMany | Blocked | tuple[Edge, ...]:
         """As `Store.acquire_many()`."""
         call = self._many.acquire(keys, ttl=ttl, **wanted)
@@ -182,9 +181,7 @@ class RedisStore:
         ask = self._replicas.after(ask or self._evaluating, ttl=ttl) if self._replicas else ask
         return {"ask": ask} if ask else {}
 
-    def _run(
-        self, call: Question[T], key: Key, *others: Key, meanwhile: Callable[[], object] | None = None, **how: Any
-    ) -> T:
+    def _run(self, call: Question[T], *keys: Key, meanwhile: Meanwhile = None, **how: Any) -> T:
         """As `_sending()`, in fewer steps where all is as usual: an open connection, nothing owed, an answer."""
         connections, begun = self._connections, NOT_BEGUN
         try:
@@ -201,14 +198,13 @@ class RedisStore:
                     begun = Begun(connection)
             return call.read(run(self._sending(call, meanwhile, begun=begun, **how)))
         except FAULTS as error:
-            raise self._unavailable(error, key, others) from error
+            raise self._unavailable(error, keys) from error
 
-    def _unavailable(self, error: Exception, key: Key, others: Sequence[Key]) -> StoreUnavailable:
-        about = f"{key} and {len(others)} more" if others else key
+    def _unavailable(self, error: Exception, keys: Sequence[Key]) -> StoreUnavailable:
         return StoreUnavailable(
-            f"Redis could not be asked about {about} ({type(error).__name__}: {hush(error, self._secrets)}), "
+            f"Redis could not be asked about {about(keys)} ({type(error).__name__}: {hush(error, self._secrets)}), "
             f"so nobody knows who holds it. Check the server and the cache alias {self.scope!r}.",
-            key=key.name,
+            key=keys[0].name,
         )
 
     def _open(self) -> Connections:
@@ -232,7 +228,7 @@ class RedisStore:
     def _sending(
         self,
         call: Question[Any],
-        meanwhile: Callable[[], object] | None = None,
+        meanwhile: Meanwhile = None,
         *,
         ask: Evaluating | None = None,
         within: float | None = None,

@@ -96,14 +96,14 @@ class RedisNode(RedisStore):
     def keep(self, key: Key, *, token: str, ttl: float) -> Started[Answer]:
         """As `Node.keep()`."""
         call = self._verbs.renew(key, token=token, ttl=ttl)
-        calls = [call._replace(read=lambda reply: self._sure(call.read(reply), token))]
+        calls = [call.reading(lambda reply: self._sure(call.read(reply), token))]
         return Started(self, lambda run: calls, [key])
 
     def prolong(self, renewals: Sequence[Renewal]) -> Started[list[Answer]]:
         """As `Node.prolong()`."""
         calls = self._many.renew(renewals).calls
         tokens = iter([renewal.token for renewal in renewals])
-        calls = [call._replace(read=partial(self._read_sure, call, tokens)) for call in calls]
+        calls = [call.reading(partial(self._read_sure, call, tokens)) for call in calls]
         return Started(self, lambda run: calls, [renewal.key for renewal in renewals])
 
     def look(self, keys: Sequence[Key]) -> Started[Held | None]:

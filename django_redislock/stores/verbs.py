@@ -11,7 +11,7 @@ from ..holder import decode
 from ..keys import bucket_of
 from . import scripts
 from .base import Answer, Edge, Grant, Held, Kept, Taken
-from .packing import Keys, packed
+from .packing import Args, Keys, packed
 
 if TYPE_CHECKING:
     from ..keys import Key
@@ -22,6 +22,9 @@ RENEW, INSPECT, KEEP, FOLLOW = map(scripts.load, ("renew", "inspect", "keep", "f
 RELEASE_NOTE_MS = 10_000
 """How long a release is remembered for the case that its reply is lost and the client sends it again: twice
 redis-py's default `socket_timeout`."""
+
+AHEAD = 32
+"""Releases that are kept which were made ahead: for as many locks as are mostly held at a time."""
 
 ANSWERS = {1: Answer.DONE, 0: Answer.GONE, -1: Answer.ANOTHERS, -2: Answer.FORCED}
 
@@ -34,22 +37,35 @@ Settle = Callable[[bool], "Call[None] | None"]
 """Takes whether the question may have reached the server."""
 
 
-class Call(NamedTuple, Generic[T]):
+class Call(Generic[T]):
     """One script call and the function that reads its reply."""
 
-    script: scripts.Script
-    keys: Keys
-    args: tuple[str | int, ...]
-    read: Callable[[Any], T]
-    settle: Settle | None = None
-    """Makes the call that follows when no answer comes, so that nothing stays taken, carried out or not."""
-    wakes: bool = False
-    """Whether it mostly wakes somebody, who is to hear of that before the one who asks is answered."""
+    __slots__ = ("args", "keys", "packed", "read", "script", "settle", "wakes")
 
-    @property
-    def packed(self) -> list[bytes]:
+    def __init__(
+        self,
+        script: scripts.Script,
+        keys: Keys,
+        args: Args,
+        read: Callable[[Any], T],
+        *,
+        settle: Settle | None = None,
+        wakes: bool = False,
+    ) -> None:
+        self.script = script
+        self.keys = keys
+        self.args = args
+        self.read = read
+        self.settle = settle
+        """Makes the call that follows when no answer comes, so that nothing stays taken, carried out or not."""
+        self.wakes = wakes
+        """Whether it mostly wakes somebody, who is to hear of that before the one who asks is answered."""
+        self.packed = packed(script.known, keys, args)
         """The call of a script that the server knows, as it is sent."""
-        return packed(self.script.known, self.keys, self.args)
+
+    def reading(self, read: Callable[[Any], T]) -> Call[T]:
+        """The same call, the reply to which is read in another way."""
+        return Call(self.script, self.keys, self.args, read, settle=self.settle, wakes=self.wakes)
 
     @property
     def packed_new(self) -> list[bytes]:
@@ -150,20 +166,25 @@ class Verbs:
         names = self._names(key.name)
         args = (token, self._root, to_ms(ttl), holder, channel)
         settle: Settle = lambda asked: self.leave(key, token=token) if asked or channel or waits(token) else None
-        return Call(ACQUIRE, names.all, args, read_acquire, settle)
+        return Call(ACQUIRE, names.all, args, read_acquire, settle=settle)
 
+    @lru_cache(maxsize=AHEAD)  # noqa: B019 - of what it keeps alive there is one for each place
     def release(self, key: Key, *, token: str, ttl: float, wakes: bool = False) -> Call[Answer]:
-        """Give the key back; `ttl`: of the lease, `wakes`: as `Call.wakes`."""
+        """Give the key back; `ttl`: of the lease, `wakes`: as `Call.wakes`.
+
+        It can be made ahead, when the key is asked for: then it is there when it is needed.
+        """
         names = self._names(key.name)
         args = (token, self._root, note_ms(ttl))
         settle: Settle = lambda asked: self.leave(key, token=token)
-        return Call(RELEASE, names.all, args, ANSWERS.__getitem__, settle, wakes)
+        return Call(RELEASE, names.all, args, ANSWERS.__getitem__, settle=settle, wakes=wakes)
 
     def leave(self, key: Key, *, token: str) -> Call[None]:
         """Stop waiting."""
         names = self._names(key.name)
         args = (token, self._root)
-        return Call(LEAVE, names.all, args, read_nothing, lambda asked: self.leave(key, token=token))
+        settle: Settle = lambda asked: self.leave(key, token=token)
+        return Call(LEAVE, names.all, args, read_nothing, settle=settle)
 
     def force(self, key: Key, *, token: str, ttl: float, fence: int | None) -> Call[Held | None]:
         """Take the key from whoever holds it, or from the owner with that fence."""
@@ -238,7 +259,7 @@ def read_inspect(reply: list[Any] | None) -> Held | None:
 def read_kept(reply: list[Any]) -> Kept:
     """`{ttl left in ms, token, token, ...}`."""
     left, *tokens = reply
-    return Kept(left=left / 1e3 if left >= 0 else None, tokens=frozenset(map(text, tokens)))
+    return Kept(left=left / 1e3 if left >= 0 else None, tokens=frozenset(tokens))
 
 
 def read_held(reply: list[Any]) -> Held:
