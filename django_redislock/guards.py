@@ -261,9 +261,7 @@ class NamedLock(Guard):
     def __repr__(self) -> str:
         return f"<NamedLock {self._plain_name}>"
 
-    @property
-    def _model(self) -> None:
-        return None
+    _model = None
 
     def _name(self) -> str:
         return self._plain_name

@@ -12,7 +12,6 @@ from weakref import ref
 
 from asgiref.sync import AsyncToSync, sync_to_async
 from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 from django.dispatch import Signal
 
@@ -41,6 +40,9 @@ class Keeper(ABC):
 
     __slots__ = ("__weakref__", "_entries", "_options", "_terms")
 
+    _transactions = staticmethod(open_connections)
+    """The connections whose open transactions the release waits for."""
+
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
         self._entries: list[Entry] = []
@@ -54,10 +56,6 @@ class Keeper(ABC):
     def _sender(self) -> type:
         """Whose signals these are."""
         return self._model or type(self)
-
-    def _transactions(self) -> list[BaseDatabaseWrapper]:
-        """The connections whose open transactions the release waits for."""
-        return open_connections()
 
     def _own_entry(self) -> Entry:
         """The last entry of the flow that asks; raises `LockNotHeld` when it has none."""

@@ -210,7 +210,10 @@ LOSSES = {
 
 def ended(lease: Lease, answer: Answer) -> Answer:
     """Note on the lease what the store has answered to its release."""
-    lease.end(None if answer is Answer.DONE else LOSSES.get(answer))
+    if answer is Answer.DONE:
+        note_released((lease,))
+    else:
+        lease.end(LOSSES.get(answer))
     return answer
 
 

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from ..keys import Key
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """The key is ours."""
 
     fence: int
