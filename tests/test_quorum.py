@@ -173,7 +173,7 @@ def test_one_of_many_who_try_once_gets_it():
 
 
 def test_a_message_that_is_lost_delays_by_a_moment(monkeypatch):
-    monkeypatch.setattr("django_redislock.stores.wakeups.WaitersEar.tell", lambda ear, grant: None)
+    monkeypatch.setattr("django_redislock.stores.wakeups.Wakeups._dispatch", lambda wakeups, message: None)
     test_who_waits_is_woken_by_the_release()
 
 
