@@ -105,8 +105,8 @@ class ManyGuard(Keeper):
     def _entering(self, names: Sequence[str], entry: Entry, acquire: Acquire) -> Steps[list[Hold | None]]:
         place = locks[self._terms.alias]
         wanted = place.locks(names, model=self._model)
-        keys = [lock.key.name for lock in wanted]
-        by_key = dict(zip(keys, wanted, strict=True))
+        by_key = {lock.key.name: lock for lock in wanted}
+        keys = list(by_key) if len(by_key) == len(wanted) else [lock.key.name for lock in wanted]
         enter_all_again(entry.flow, by_key.values(), entry.holds, limit=self._choice.limit)
         found = {hold.lock.key.name: hold for hold in entry.holds}
         had = len(found)

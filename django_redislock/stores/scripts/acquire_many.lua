@@ -32,9 +32,10 @@ local function take(new, number, kept)
   end
   local value = mine .. fence .. ' ' .. now .. ' ' .. holder
   for from = 1, number, MOST do
-    local pairs = {}
+    local pairs, at = {}, 0
     for place = from, min(from + MOST - 1, number) do
-      pairs[#pairs + 1], pairs[#pairs + 2] = new[place], value
+      pairs[at + 1], pairs[at + 2] = new[place], value
+      at = at + 2
     end
     if call('MSETNX', unpack(pairs)) == 0 then
       return nil
