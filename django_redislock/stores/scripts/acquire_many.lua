@@ -32,12 +32,12 @@ local function take(new, number, kept)
   end
   local value = mine .. fence .. ' ' .. now .. ' ' .. holder
   for from = 1, number, MOST do
-    local pairs, at = {}, 0
+    local values, at = {}, 0
     for place = from, min(from + MOST - 1, number) do
-      pairs[at + 1], pairs[at + 2] = new[place], value
+      values[at + 1], values[at + 2] = new[place], value
       at = at + 2
     end
-    if call('MSETNX', unpack(pairs)) == 0 then
+    if call('MSETNX', unpack(values)) == 0 then
       return nil
     end
   end
