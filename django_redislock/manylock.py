@@ -191,10 +191,7 @@ def standing_in_lines(wish: Wish, *, end: float | None) -> Steps[tuple[TakenMany
             pause = next_pause(pause)
             longest = bounded_by(answer, longest=wish.ttl / 2 if ear.channel else pause, end=end)
             # What a grant says is not relied on: it may be that of a key waited for before, which was found by asking.
-            if wish.look is None:
-                yield ear.listen(longest)
-            else:
-                yield from listening(ear, longest, partial(wish.look, *answer.by[0]))
+            yield from listening(ear, longest, wish.look and partial(wish.look, *answer.by[0]))
     finally:
         ear.close()
 

@@ -86,19 +86,17 @@ def standing_in_line(
             # The place in the queue is kept for a ttl.
             longest = ttl / 2 if channel else (pause := next_pause(pause))
             seconds = bounded(longest, left=left, holder_left=answer.remaining)
-        grant: Grant | None
-        if look is None:
-            grant = yield ear.listen(seconds)
-        else:
-            grant = yield from listening(ear, seconds, partial(look, answer))
+        grant: Grant | None = yield from listening(ear, seconds, look and partial(look, answer))
         if grant is not None:
             at = granted_at(grant, answer, asked_at=asked_at)
             if clock.now() < at + trusted_for:  # else we stood still until it was over
                 return Obtained(fence=grant.fence, at=at)
 
 
-def listening(ear: Any, seconds: float, look: Callable[[], object]) -> Steps[Grant | None]:
+def listening(ear: Any, seconds: float, look: Callable[[], object] | None) -> Steps[Grant | None]:
     """Listen so long at most, and look from time to time. As `Ear.listen()`."""
+    if look is None:
+        return (yield ear.listen(seconds))  # type: ignore[no-any-return]  # what an ear gives
     end, pause = clock.now() + seconds, GLANCE
     while True:
         yield look()

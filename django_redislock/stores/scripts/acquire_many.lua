@@ -25,11 +25,9 @@ local FEW = 32
 -- Makes the token the owner of a list of keys, and keeps those that it owns already for another ttl. Gives the fence of
 -- the new ones; nothing where one of them is somebody's: of no more than MOST of them then none is taken.
 local function take(new, number, kept)
-  -- As parts/fence.lua, but where nothing is taken nothing is written.
-  local fence, last = now, call('GET', fence_key)
-  if last and tonumber(last) >= tonumber(now) then
-    fence = string.format('%.0f', last + 1)
-  end
+  -- As in parts/fence.lua, but where nothing is taken nothing is written.
+  local hoped, last = now, call('GET', fence_key)
+  -- include: above
   local value = mine .. fence .. ' ' .. now .. ' ' .. holder
   for from = 1, number, MOST do
     local values, at = {}, 0

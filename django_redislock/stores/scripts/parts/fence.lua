@@ -1,7 +1,7 @@
 -- fence: the next one of the bucket, the hoped for one if it can be. It grows although the store was flushed or restored
 -- (what is hoped for is the time or more), and although the clock was set back (the last one).
-local fence, last = hoped, call('SET', fence_key, hoped, 'GET')
-if last and tonumber(last) >= tonumber(hoped) then
-  fence = string.format('%.0f', last + 1)
+local last = call('SET', fence_key, hoped, 'GET')
+-- include: above
+if fence ~= hoped then
   call('SET', fence_key, fence)
 end
